@@ -1,0 +1,140 @@
+"""``harness``: plan, run and read a matrix. Exit codes: 0 done, 1 some failed, 2 refused input."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from maec.errors import InputError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Run a matrix of models × abilities × languages and read its scores.",
+)
+
+MatrixFile = Annotated[Path, typer.Argument(metavar="MATRIX", help="Matrix file (YAML).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.command()
+def plan(matrix: MatrixFile, as_json: AsJson = False) -> None:
+    """Say what is done and what is missing; does nothing."""
+    from rich.table import Table
+
+    from harness.plan import make_plan
+    from harness.spec import load_matrix
+
+    summary = make_plan(load_matrix(matrix)).summary()
+    if as_json:
+        print(json.dumps(summary, indent=1, ensure_ascii=False))
+        return
+    table = Table(title=f"{summary['matrix']}: steps", title_justify="left")
+    for column in ("state", "kind", "step", "key"):
+        table.add_column(column)
+    for step in summary["steps"]:
+        table.add_row(step["state"], step["kind"], escape(step["label"]), step["key"][:12])
+    console = Console()
+    console.print(table)
+    missing = summary["missing"]
+    console.print(
+        f"{missing['steps']} of {len(summary['steps'])} steps and {missing['cells']} of "
+        f"{len(summary['cells'])} cells are missing; `harness run {matrix}` does them"
+    )
+
+
+@app.command()
+def run(
+    matrix: MatrixFile,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Training runs side by side; one a core by default.")
+    ] = None,
+) -> None:
+    """Do what is missing, then print the table."""
+    from harness import run as running
+    from harness.spec import load_matrix
+
+    loaded = load_matrix(matrix)
+    console = Console(stderr=True)
+    outcome = running.run(loaded, console, workers=workers)
+    if not outcome.failures and not outcome.cells:
+        console.print("nothing to do: every cell has its score")
+    _print_tables(matrix)
+    Console(soft_wrap=True).print("leaderboard: make leaderboard")
+    if outcome.failures:
+        for what, why in outcome.failures.items():
+            console.print(f"[red]failed[/red]  {escape(what)}: {escape(why)}", soft_wrap=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def table(matrix: MatrixFile, as_json: AsJson = False) -> None:
+    """Print the scores that a matrix has so far."""
+    if not as_json:
+        _print_tables(matrix)
+        return
+    from harness.plan import make_plan
+    from harness.spec import load_matrix
+    from harness.table import rows
+
+    print(json.dumps(rows(make_plan(load_matrix(matrix))), indent=1, ensure_ascii=False))
+
+
+@app.command()
+def status() -> None:
+    """Say what was run here, and what the store and the artifacts hold."""
+    from rich.table import Table
+
+    from harness import store
+    from harness.home import home
+
+    console = Console()
+    overview = store.overview()
+    if overview is None:
+        console.print(f"{home()}: nothing was run here yet; `make matrix` starts")
+        return
+    runs = Table(title="runs", title_justify="left")
+    for column in ("run", "matrix", "status", "started", "seconds", "cells", "engine start, s"):
+        runs.add_column(column)
+    for entry in overview["runs"]:
+        runs.add_row(*("" if value is None else str(value) for value in entry))
+    console.print(runs)
+    console.print(
+        f"{home()}: {overview['cells']} cells, {overview['items']} items, "
+        f"{overview['artifacts']} artifacts of {overview['bytes'] / 1e6:.0f} MB"
+    )
+
+
+def _print_tables(matrix: Path) -> None:
+    from harness.plan import make_plan
+    from harness.spec import EMBEDDED, load_matrix
+    from harness.table import NOTE, rows, tables
+
+    planned = make_plan(load_matrix(matrix))
+    console = Console(width=max(Console().width, 110))
+    for shown in tables(planned, rows(planned)):
+        console.print(shown)
+    if planned.matrix.base == EMBEDDED:
+        console.print(NOTE, soft_wrap=True)
+
+
+def main(command: Callable[[], None] = app) -> None:
+    """Entry point: one line and exit code 2 for a mistake the user can mend."""
+    try:
+        command()
+    except InputError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("harness: interrupted; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,342 @@
+"""The words of the embedded world: one file a language, read and checked.
+
+``concepts.yaml`` says what there is to talk about; ``../languages/XX.yaml`` says under ``lexicon``
+how one language says it. A language is added by adding its file: nothing else lists languages.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from maec.errors import InputError, nearest
+
+CONCEPTS = Path(__file__).with_name("concepts.yaml")
+LANGUAGES = Path(__file__).parent.parent / "languages"
+
+SLOT = re.compile(r"\{(\w+)(?:\.(\w+))?\}")
+"""A slot of a pattern: ``{object}`` is the word itself, ``{object.the}`` a form that goes with it."""
+
+CONTENT = ("object", "gain", "loss", "entity", "place", "food", "color")
+"""The categories of which half the words of a target language are unknown to the base."""
+
+SLOTS: dict[str, tuple[str, ...]] = {
+    "has": ("name", "number", "object"),
+    "event": ("name", "verb", "number", "object"),
+    "more": ("name", "object"),
+    "fewer": ("name", "object"),
+    "how_many": ("name", "object"),
+    "numbers": ("first", "second"),
+    "says": ("name", "entity", "place"),
+    "lives": ("entity", "place"),
+    "eats": ("entity", "food"),
+    "colored": ("entity", "color"),
+    "home": ("place",),
+    "food": ("food",),
+    "color": ("color",),
+    "what": ("property", "entity"),
+    "is": ("property", "entity", "label"),
+}
+"""The sentence types that every language realises, and the slots that each must fill."""
+
+WORDLESS = ("number", "first", "second", "label")
+"""Slots that are filled alike in every language: digits and international terms."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A property of science questions: its value follows from one attribute of an entity."""
+
+    attribute: str
+    values: Mapping[str, str]  # concept of the attribute -> value
+
+
+@dataclass(frozen=True)
+class Word:
+    """A concept's word in one language, with the forms of other words that go with it."""
+
+    text: str
+    forms: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Language:
+    """One language file. ``new`` holds the concepts whose words the base has never seen."""
+
+    code: str
+    name: str
+    native_name: str
+    script: str
+    resource: str
+    pretrained: bool
+    agreement: Mapping[str, Mapping[str, str]]
+    words: Mapping[str, Word]
+    patterns: Mapping[str, tuple[str, ...]]
+    glosses: Mapping[str, str]
+    new: frozenset[str]
+
+    @property
+    def is_pivot(self) -> bool:
+        return self.resource == "pivot"
+
+    def form(self, concept: str, form: str) -> str:
+        """The ``form`` that goes with the word for ``concept``: its own, else its class's."""
+        word = self.words[concept]
+        if form in word.forms:
+            return word.forms[form]
+        table = self.agreement[form]
+        return table.get(word.forms.get("class", "default"), table.get("default", ""))
+
+    @cached_property
+    def reverse_glosses(self) -> Mapping[str, tuple[str, ...]]:
+        """Pivot word -> the words of this language's patterns that mean it."""
+        found: dict[str, list[str]] = {}
+        for word, meaning in self.glosses.items():
+            found.setdefault(meaning, []).append(word)
+        return {meaning: tuple(words) for meaning, words in found.items()}
+
+
+@cache
+def concepts() -> Mapping[str, tuple[str, ...]]:
+    """Category -> its concepts, in the order of the file."""
+    listed = yaml.safe_load(CONCEPTS.read_text(encoding="utf-8"))
+    return {category: tuple(listed[category]) for category in ("name", *CONTENT, "property")}
+
+
+@cache
+def rules() -> Mapping[str, Rule]:
+    """Property -> its rule."""
+    listed = yaml.safe_load(CONCEPTS.read_text(encoding="utf-8"))["rules"]
+    return {
+        name: Rule(
+            rule["attribute"],
+            {concept: value for value, group in rule["values"].items() for concept in group},
+        )
+        for name, rule in listed.items()
+    }
+
+
+def labels(name: str) -> tuple[str, ...]:
+    """The values that property ``name`` can take, in the order of the file."""
+    return tuple(dict.fromkeys(rules()[name].values.values()))
+
+
+def codes() -> tuple[str, ...]:
+    """The codes of all languages that have a file, sorted."""
+    return tuple(sorted(path.stem for path in LANGUAGES.glob("*.yaml")))
+
+
+def pivot() -> Language:
+    """The one language with ability text."""
+    found = [language for language in map(load, codes()) if language.is_pivot]
+    if len(found) != 1:
+        raise InputError(
+            f"{LANGUAGES}: {len(found)} languages have 'resource: pivot'; exactly one must"
+        )
+    return found[0]
+
+
+def pretrained() -> tuple[Language, ...]:
+    """The languages of the base's own pre-training, the pivot first."""
+    known = [language for language in map(load, codes()) if language.pretrained]
+    return tuple(sorted(known, key=lambda language: (not language.is_pivot, language.code)))
+
+
+def load(code: str) -> Language:
+    """The language ``code``.
+
+    Raises:
+        InputError: no such file, or a file that does not fit ``concepts.yaml`` and ``SLOTS``.
+    """
+    return _load(code, LANGUAGES)
+
+
+@cache
+def _load(code: str, folder: Path) -> Language:
+    path = folder / f"{code}.yaml"
+    if not path.is_file():
+        known = codes()
+        raise InputError(
+            f"language '{code}': no file {path}{nearest(code, known)} "
+            f"(there are {', '.join(known)}; a new language needs that one file)"
+        )
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    return _checked(code, path, raw)
+
+
+def _checked(code: str, path: Path, raw: Any) -> Language:
+    top = _mapping(path, "the file", raw)
+    for key in ("name", "native_name", "script", "resource", "lexicon"):
+        if key not in top:
+            raise InputError(f"{path}: '{key}' is missing; give it (see en.yaml)")
+    if top["resource"] not in ("pivot", "high", "low"):
+        raise InputError(f"{path}: resource: '{top['resource']}'; allowed are pivot, high, low")
+    lexicon = _mapping(path, "lexicon", top["lexicon"])
+    allowed = ("pretrained", "agreement", "words", "patterns", "glosses", "new")
+    for key in lexicon:
+        if key not in allowed:
+            raise InputError(
+                f"{path}: lexicon: unknown key '{key}'{nearest(key, allowed)} "
+                f"(allowed are {', '.join(allowed)})"
+            )
+    agreement = {
+        form: {str(k): str(v) for k, v in _mapping(path, f"agreement.{form}", table).items()}
+        for form, table in _mapping(path, "agreement", lexicon.get("agreement") or {}).items()
+    }
+    words = _words(path, _mapping(path, "words", lexicon.get("words")))
+    patterns = _patterns(path, _mapping(path, "patterns", lexicon.get("patterns")))
+    pretrained_here = bool(lexicon.get("pretrained", False))
+    pivotal = top["resource"] == "pivot"
+    language = Language(
+        code=code,
+        name=str(top["name"]),
+        native_name=str(top["native_name"]),
+        script=str(top["script"]),
+        resource=top["resource"],
+        pretrained=pretrained_here,
+        agreement=agreement,
+        words=words,
+        patterns=patterns,
+        glosses={
+            str(k): str(v)
+            for k, v in _mapping(path, "glosses", lexicon.get("glosses") or {}).items()
+        },
+        new=frozenset() if pivotal else _new(code, path, pretrained_here, lexicon.get("new")),
+    )
+    _check_forms(path, language)
+    return language
+
+
+def _words(path: Path, listed: Mapping[str, Any]) -> dict[str, Word]:
+    wanted = [concept for group in concepts().values() for concept in group]
+    for concept in wanted:
+        if concept not in listed:
+            raise InputError(f"{path}: words: no word for '{concept}'; add one")
+    owner: dict[str, str] = {}
+    words: dict[str, Word] = {}
+    for concept, entry in listed.items():
+        if concept not in wanted:
+            raise InputError(
+                f"{path}: words: unknown concept '{concept}'{nearest(concept, wanted)} "
+                f"(concepts.yaml lists them)"
+            )
+        forms = {k: str(v) for k, v in entry.items()} if isinstance(entry, dict) else {}
+        text = forms.pop("word", "") if forms else str(entry or "")
+        if not text or any(character.isspace() for character in text):
+            raise InputError(f"{path}: words.{concept}: '{text}'; give one word without spaces")
+        if text in owner:
+            raise InputError(
+                f"{path}: words.{concept}: '{text}' is also the word for '{owner[text]}'; "
+                "two concepts cannot share a word"
+            )
+        owner[text] = concept
+        words[concept] = Word(text, forms)
+    return words
+
+
+def _patterns(path: Path, listed: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    for kind in SLOTS:
+        if not listed.get(kind):
+            raise InputError(f"{path}: patterns: '{kind}' has none; give a list of at least one")
+    patterns: dict[str, tuple[str, ...]] = {}
+    for kind, variants in listed.items():
+        if kind not in SLOTS:
+            raise InputError(
+                f"{path}: patterns: unknown sentence type '{kind}'{nearest(kind, SLOTS)} "
+                f"(allowed are {', '.join(SLOTS)})"
+            )
+        for variant in variants:
+            _check_pattern(path, kind, variant)
+        patterns[kind] = tuple(variants)
+    return patterns
+
+
+def _check_pattern(path: Path, kind: str, variant: str) -> None:
+    plain = [match for match in SLOT.finditer(variant) if match[2] is None]
+    if sorted(match[1] for match in plain) != sorted(SLOTS[kind]):
+        raise InputError(
+            f"{path}: patterns.{kind}: '{variant}' must have each of the slots "
+            f"{', '.join(SLOTS[kind])} once and no other"
+        )
+    for match in SLOT.finditer(variant):
+        if match[1] not in SLOTS[kind]:
+            raise InputError(f"{path}: patterns.{kind}: '{variant}' has no slot '{match[1]}'")
+    for match in plain:
+        # a word's token includes the space before it
+        if match.start() and not variant[match.start() - 1].isspace():
+            raise InputError(
+                f"{path}: patterns.{kind}: '{variant}': put a space before {{{match[1]}}}"
+            )
+
+
+def _check_forms(path: Path, language: Language) -> None:
+    """Every form that a pattern asks for exists for every word that can fill its slot."""
+    for kind, variants in language.patterns.items():
+        for match in (match for variant in variants for match in SLOT.finditer(variant)):
+            slot, form = match.groups()
+            if form is None:
+                continue
+            for concept in fillers(slot):
+                word = language.words[concept]
+                table = language.agreement.get(form, {})
+                group = word.forms.get("class", "default")
+                if form not in word.forms and group not in table and "default" not in table:
+                    raise InputError(
+                        f"{path}: patterns.{kind}: no form '{form}' for '{concept}'; give it in "
+                        f"words.{concept} or agreement.{form}"
+                    )
+
+
+def fillers(slot: str) -> tuple[str, ...]:
+    """The concepts that can stand in ``slot``; none for digits and international terms."""
+    if slot in WORDLESS:
+        return ()
+    if slot == "verb":
+        return concepts()["gain"] + concepts()["loss"]
+    return concepts()[slot]
+
+
+def _new(code: str, path: Path, in_base: bool, declared: Any) -> frozenset[str]:
+    """Half of each category, the same on every machine; all of it where the base has no words."""
+    content = [concept for category in CONTENT for concept in concepts()[category]]
+    if declared is not None:
+        for concept in declared:
+            if concept not in content:
+                raise InputError(
+                    f"{path}: new: unknown concept '{concept}'{nearest(concept, content)}"
+                )
+        return frozenset(declared)
+    if not in_base:
+        return frozenset(content)
+    return frozenset(concept for group in _strata() for concept in _every_second(code, group))
+
+
+def _strata() -> Iterator[list[tuple[str, str]]]:
+    """Each category as (value of the rule, concept): the new half must cover every value."""
+    by_attribute = {rule.attribute: rule for rule in rules().values()}
+    for category in CONTENT:
+        rule = by_attribute.get(category)
+        yield [
+            (rule.values[concept] if rule else "", concept) for concept in concepts()[category]
+        ]
+
+
+def _every_second(code: str, group: list[tuple[str, str]]) -> list[str]:
+    def rank(entry: tuple[str, str]) -> tuple[str, str]:
+        return entry[0], hashlib.sha256(f"{code}/{entry[1]}".encode()).hexdigest()
+
+    return [concept for _, concept in sorted(group, key=rank)[::2]]
+
+
+def _mapping(path: Path, key: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: {key}: {value!r}; must be a mapping")
+    return value

@@ -1,0 +1,137 @@
+"""One live engine for all models of a matrix: its weights are switched, it never starts anew.
+
+An engine is an lm-eval model plus ``switch``. Before a switch the checkpoint is checked to be
+complete; after it, the live weights are compared with the files (:mod:`harness.served`), because a
+reload that misses a tensor keeps the old one without an error.
+"""
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness import machine
+from harness.home import home
+from harness.spec import Engine as Settings
+from maec.checkpoint import open_checkpoint, require_compatible
+
+EVERYTHING = 1_000_000
+"""A batch size that never splits a request list: vLLM schedules by itself."""
+
+
+class StaleWeights(RuntimeError):
+    """The engine does not serve the checkpoint it was asked to serve."""
+
+
+class Engine(Protocol):
+    """An lm-eval model whose weights can be switched."""
+
+    lm: Any
+    start_seconds: float
+
+    def switch(self, path: Path) -> float:
+        """Serve the checkpoint at ``path``; returns seconds, verification included.
+
+        Raises:
+            InputError: the checkpoint does not fit the engine's architecture.
+            StaleWeights: the engine does not serve it afterwards.
+        """
+        ...
+
+
+def start(settings: Settings, base: Path) -> Engine:
+    """Start the engine of a matrix with the architecture and tokenizer of ``base``."""
+    _quiet()
+    return _Vllm(settings, base) if settings.kind == "vllm" else _Transformers(settings, base)
+
+
+class _Vllm:
+    def __init__(self, settings: Settings, base: Path) -> None:
+        began = time.monotonic()
+        # in this process: seconds instead of half a minute, and weights can be streamed
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.kv_cache_gib))
+        os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        from harness.vllm_cpu import answer_for_vllm
+
+        answer_for_vllm()
+        from lm_eval.models.vllm_causallms import VLLM
+
+        on_gpu = bool(machine.gpus())
+        only_gpu = {"gpu_memory_utilization": settings.memory_fraction} if on_gpu else {}
+        self.lm = VLLM(
+            pretrained=str(base),
+            dtype=settings.dtype,
+            max_model_len=settings.max_model_len,
+            max_num_seqs=settings.max_num_seqs,
+            batch_size=EVERYTHING,
+            enforce_eager=not on_gpu,
+            worker_extension_cls="harness.served.ServedWeights",
+            **only_gpu,
+        )
+        self._settings = settings
+        self._base = open_checkpoint(base)
+        self.start_seconds = time.monotonic() - began
+
+    def switch(self, path: Path) -> float:
+        import torch
+
+        from harness.served import checkpoint_products, differences
+
+        began = time.monotonic()
+        checkpoint = open_checkpoint(path)
+        require_compatible(self._base, checkpoint)
+        engine = self.lm.model
+        engine.collective_rpc("reload_weights", kwargs={"weights_path": str(path)})
+        engine.reset_prefix_cache()
+        expected = checkpoint_products(checkpoint, getattr(torch, self._settings.dtype))
+        # float32 sums in another order differ by 1e-6; packed layers of 16 bits round their output
+        tolerance = 1e-4 if self._settings.dtype == "float32" else 2e-2
+        for served in engine.collective_rpc("served_products"):
+            problems = differences(served, expected, tolerance)
+            if problems:
+                raise StaleWeights(f"{path}: the engine serves other weights: {problems[0]}")
+        return time.monotonic() - began
+
+
+class _Transformers:
+    def __init__(self, settings: Settings, base: Path) -> None:
+        began = time.monotonic()
+        from lm_eval.models.huggingface import HFLM
+
+        self.lm = HFLM(
+            pretrained=str(base),
+            dtype=settings.dtype,
+            batch_size=settings.batch_size,
+            max_length=settings.max_model_len,
+            device="cuda" if machine.gpus() else "cpu",
+        )
+        self._base = open_checkpoint(base)
+        self.start_seconds = time.monotonic() - began
+
+    def switch(self, path: Path) -> float:
+        import torch
+
+        began = time.monotonic()
+        checkpoint = open_checkpoint(path)
+        require_compatible(self._base, checkpoint)
+        live = self.lm.model.state_dict(keep_vars=True)
+        for name in checkpoint.tensors:
+            value = checkpoint.read(name)
+            with torch.no_grad():
+                live[name].copy_(value)
+            if not torch.equal(live[name].cpu(), value.to(live[name].dtype)):
+                raise StaleWeights(f"{path}: tensor {name!r} did not reach the engine")
+        return time.monotonic() - began
+
+
+def _quiet() -> None:
+    """Leave the terminal to the harness's own progress bars."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("HF_DATASETS_CACHE", str(home() / "cache" / "datasets"))
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name in ("lm_eval", "lm-eval", "vllm", "transformers", "datasets"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,92 @@
+"""Ask a live engine the questions of some tasks, through lm-eval, and keep every item."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.engine import Engine
+from harness.tasks import Task
+
+
+@dataclass(frozen=True)
+class Result:
+    """One task's outcome: the score with its standard error over items, and the items.
+
+    ``score`` is a share in [0, 1]; ``metrics`` holds every number that lm-eval reported.
+    """
+
+    score: float
+    stderr: float | None
+    n: int
+    metrics: dict[str, float]
+    items: list[dict[str, Any]]
+
+
+def evaluate(engine: Engine, tasks: Sequence[Task], model: Path) -> dict[str, Result]:
+    """Results of the model that the engine serves, by task name."""
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    folders = [str(task.write()) for task in tasks]
+    manager = TaskManager(include_path=folders, include_defaults=False)
+    missing = [task.name for task in tasks if task.name not in manager.all_tasks]
+    if missing:
+        raise RuntimeError(f"lm-eval does not find the task {missing[0]} in {folders[0]}")
+    outcome = simple_evaluate(
+        model=engine.lm,
+        model_args={"pretrained": str(model)},
+        tasks=[task.name for task in tasks],
+        task_manager=manager,
+        log_samples=True,
+    )
+    return {
+        task.name: _result(task, outcome["results"][task.name], outcome["samples"][task.name])
+        for task in tasks
+    }
+
+
+def _result(task: Task, numbers: dict[str, Any], samples: list[dict[str, Any]]) -> Result:
+    score = f"{task.metric},{task.filter}"
+    stderr = numbers.get(f"{task.metric}_stderr,{task.filter}")
+    by_filter: dict[int, dict[str, Any]] = {}
+    for sample in samples:
+        by_filter.setdefault(sample["doc_id"], {})[sample["filter"]] = sample
+    items = [_item(task, index, by_filter[index]) for index in sorted(by_filter)]
+    return Result(
+        score=numbers[score],
+        stderr=stderr if isinstance(stderr, float) else None,
+        n=len(items),
+        metrics={key: value for key, value in numbers.items() if isinstance(value, float)},
+        items=items,
+    )
+
+
+def _item(task: Task, index: int, samples: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """One question with everything that the verdict came from."""
+    sample = samples[task.filter]
+    doc = sample["doc"]
+    item = {
+        "item": index,
+        "id": str(doc.get("id", index)),
+        "words": doc.get("words"),
+        "prompt": sample["arguments"][0][0],
+        "correct": bool(sample[task.metric]),
+    }
+    if task.config["output_type"] == "multiple_choice":
+        choices = [continuation.strip() for _, continuation in sample["arguments"]]
+        likelihoods = [float(response[0][0]) for response in sample["resps"]]
+        return item | {
+            "choices": choices,
+            "loglikelihoods": likelihoods,
+            "extracted": choices[max(range(len(choices)), key=likelihoods.__getitem__)],
+            "gold": choices[int(sample["target"])],
+        }
+    others = {name: other["filtered_resps"][0] for name, other in samples.items()}
+    return item | {
+        "output": sample["resps"][0][0],
+        "extracted": str(sample["filtered_resps"][0]),
+        "gold": str(sample["target"]),
+        "filtered": json.dumps(others, ensure_ascii=False),
+    }

@@ -1,0 +1,207 @@
+"""How each kind of step is done: artifacts in, one artifact out, with its manifest.
+
+An artifact appears at its final path complete or not at all. Nothing here knows of plans, stores
+or progress bars; a step can be run by any process that sees the artifacts' folder.
+"""
+
+import json
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from harness import world
+from harness.home import home
+from harness.steps import Step
+from maec.errors import InputError
+from maec.folder import new_folder
+from maec.settings import TrainSettings
+
+Progress = Callable[[int, int], None]
+
+PACKAGES = ("torch", "transformers", "safetensors", "peft", "mergekit", "lm-eval", "duckdb")
+
+
+def execute(step: Step, progress: Progress | None = None) -> dict[str, Any]:
+    """Make a step's artifact from its inputs' and return its manifest.
+
+    ``progress`` is called with (done, total), in optimiser steps, by steps that train.
+
+    Raises:
+        InputError: the inputs do not fit together.
+        RuntimeError: an external merge failed; its last lines are the message.
+    """
+    began = time.monotonic()
+    target = step.folder
+    # a folder without manifest is what an older, interrupted program left
+    if target.is_dir() and not step.done:
+        shutil.rmtree(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with new_folder(target) as folder:
+        details = _KINDS[step.kind](step, folder, progress)
+        manifest = {
+            "key": step.key,
+            "kind": step.kind,
+            "label": step.label,
+            "settings": dict(step.settings),
+            "inputs": {name: part.key for name, part in step.inputs.items()},
+            "corpora": step.corpora(),
+            "fingerprint": _fingerprint(folder),
+            "bytes": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
+            "seconds": round(time.monotonic() - began, 3),
+            # ru_maxrss is in KiB on Linux
+            "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "versions": versions(),
+            "created": datetime.now(UTC).isoformat(),
+            **details,
+        }
+        text = json.dumps(manifest, indent=1, ensure_ascii=False)
+        (folder / "manifest.json").write_text(text, encoding="utf-8")
+    return manifest
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _train(step: Step, folder: Path, progress: Progress | None) -> dict[str, Any]:
+    from maec.neurons import read_mask
+    from maec.train import train
+
+    mask = step.inputs.get("mask")
+    documents = [text for corpus in step.settings["corpora"] for text in world.documents(corpus)]
+    scratch = home() / "training" / step.key
+    report = train(
+        step.inputs["start"].folder,
+        documents,
+        folder,
+        TrainSettings(**step.settings["training"]),
+        mask=read_mask(mask.folder) if mask else None,
+        progress=(lambda done, total, _loss: progress(done, total)) if progress else None,
+        scratch=scratch,
+    )
+    shutil.rmtree(scratch, ignore_errors=True)
+    return {
+        "tokens": report.tokens,
+        "training_seconds": round(report.seconds, 3),
+        "trainable_parameters": report.trainable_parameters,
+        "losses": [round(loss, 4) for loss in report.losses],
+    }
+
+
+def _locate(step: Step, folder: Path, progress: Progress | None) -> dict[str, Any]:
+    from maec import neurons
+    from maec.checkpoint import open_checkpoint
+
+    base = open_checkpoint(step.inputs["base"].folder)
+    trained = step.inputs["trained"].folder
+    if step.settings["importance"] == "gradient":
+        importance = neurons.gradient(trained)
+    else:
+        importance = neurons.value_change(base, open_checkpoint(trained))
+    settings = {"k1": step.settings["k1"], "granularity": step.settings["granularity"]}
+    mask = neurons.key_neurons(importance, base.float_shapes(), **settings)
+    neurons.write_mask(folder, mask, dict(step.settings))
+    return {"key_neurons": sum(int(entry.sum()) for entry in mask.values())}
+
+
+def _extract(step: Step, folder: Path, progress: Progress | None) -> dict[str, Any]:
+    from maec.extract import extract
+
+    pivot = step.inputs.get("pivot")
+    extract(
+        step.inputs["base"].folder,
+        step.inputs["ability"].folder,
+        folder,
+        pivot=pivot.folder if pivot else None,
+        mask=step.inputs["mask"].folder,
+        alpha=step.settings["alpha"],
+        beta=step.settings["beta"],
+    )
+    return {}
+
+
+def _combine(step: Step, folder: Path, progress: Progress | None) -> dict[str, Any]:
+    from maec.merge import merge
+    from maec.recipe import Recipe
+
+    settings = step.settings
+    recipe = Recipe.model_validate(
+        {
+            "base": str(step.inputs["base"].folder),
+            "languages": [
+                {"model": str(step.inputs[language].folder), "mu": mu}
+                for language, mu in settings["mu"].items()
+            ],
+            "abilities": [
+                {
+                    "pack": str(step.inputs["pack"].folder),
+                    "gamma": settings["gamma"],
+                    "k2": settings["k2"],
+                }
+            ],
+            "lambda": settings["lambda"],
+            "similarity": settings["similarity"],
+            "dtype": "float32",
+        }
+    )
+    merge(recipe, folder)
+    return {}
+
+
+def _mergekit(step: Step, folder: Path, progress: Progress | None) -> dict[str, Any]:
+    """A baseline merge, in a process of its own: mergekit keeps a loader cache for good."""
+    base = str(step.inputs["base"].folder)
+    config = {
+        "merge_method": step.settings["method"],
+        "base_model": base,
+        "dtype": "float32",
+        "out_dtype": "float32",
+        "models": [
+            {"model": str(step.inputs[name].folder), "parameters": {"weight": weight}}
+            for name, weight in step.settings["weights"].items()
+        ],
+        "parameters": {"normalize": False},
+    }
+    command = [sys.executable, "-m", "harness.mergekit_worker", json.dumps(config), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        last = " ".join(done.stderr.strip().splitlines()[-3:])
+        raise RuntimeError(f"mergekit {step.settings['method']} failed: {last}")
+    return {}
+
+
+_KINDS: Mapping[str, Callable[[Step, Path, Progress | None], dict[str, Any]]] = {
+    "train": _train,
+    "locate": _locate,
+    "extract": _extract,
+    "combine": _combine,
+    "mergekit": _mergekit,
+}
+
+
+def _fingerprint(folder: Path) -> str | None:
+    """Of the weights, where the artifact is a checkpoint with finite weights."""
+    from maec.checkpoint import fingerprint, open_checkpoint
+
+    if not (folder / "config.json").is_file():
+        return None
+    checkpoint = open_checkpoint(folder)
+    try:
+        return fingerprint(checkpoint, finite_only=True)
+    except InputError as error:
+        raise RuntimeError(f"the result is not a usable model: {error}") from None

@@ -1,0 +1,29 @@
+"""Where artifacts, tasks and the store live: ``MAEC_HOME``, else ``.maec`` in the checkout."""
+
+import os
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def home() -> Path:
+    """The folder for everything that is made; it need not exist yet."""
+    named = os.environ.get("MAEC_HOME")
+    return Path(named).expanduser().resolve() if named else CHECKOUT / ".maec"
+
+
+def store_path() -> Path:
+    return home() / "store.duckdb"
+
+
+def snapshot_path() -> Path:
+    """A complete copy of the store, replaced atomically; what readers open during a run."""
+    return home() / "snapshot.duckdb"
+
+
+def artifact_path(kind: str, key: str) -> Path:
+    return home() / "artifacts" / kind / key
+
+
+def tasks_path(key: str) -> Path:
+    return home() / "tasks" / key

@@ -1,0 +1,103 @@
+"""Methods: one short file each, found by its name (``f-cpt-l`` is ``f_cpt_l.py``).
+
+A method file has a docstring, ``INFO``, and a pure function ``build(parts, ability, *, …)`` that
+puts named parts together and returns the step whose artifact is evaluated. The keyword parameters
+of ``build``, with their types and defaults, are what a matrix file may set.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from harness.parts import Parts
+from harness.steps import Step
+from maec.errors import InputError, nearest
+
+FOLDER = Path(__file__).parent
+
+Family = Literal["reference", "training-based", "merging", "maec"]
+
+
+@dataclass(frozen=True)
+class Info:
+    """What the leaderboard says of a method.
+
+    ``data`` names the corpora it uses in METHOD.md's symbols; ``translated`` marks a method that
+    may read ability data in the target languages, which no other method can.
+    """
+
+    title: str
+    family: Family
+    data: str
+    reference: str = ""
+    translated: bool = False
+
+
+@dataclass(frozen=True)
+class Method:
+    """A loaded method file."""
+
+    name: str
+    info: Info
+    build: Callable[..., Step]
+
+    def check_parameters(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters with their declared types.
+
+        Raises:
+            InputError: a parameter that ``build`` does not have, or a value that does not fit it.
+        """
+        declared = {
+            name: parameter
+            for name, parameter in inspect.signature(self.build).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        }
+        checked = {}
+        for name, value in parameters.items():
+            if name not in declared:
+                allowed = ", ".join(declared) or "none"
+                raise InputError(
+                    f"method '{self.name}' has no parameter '{name}'{nearest(name, declared)} "
+                    f"(allowed: {allowed})"
+                )
+            try:
+                checked[name] = TypeAdapter(declared[name].annotation).validate_python(value)
+            except ValidationError as error:
+                problem = error.errors()[0]["msg"]
+                raise InputError(
+                    f"{name} of method '{self.name}': {problem[0].lower()}{problem[1:]}, "
+                    f"found {value!r}"
+                ) from None
+        return checked
+
+    def model(self, parts: Parts, ability: str, parameters: Mapping[str, Any]) -> Step:
+        """The step that makes this method's model of one ability."""
+        allowed = parts.with_translations() if self.info.translated else parts
+        return self.build(allowed, ability, **self.check_parameters(parameters))
+
+
+def available() -> list[str]:
+    """Names of all methods that have a file, in alphabetical order."""
+    return sorted(
+        path.stem.replace("_", "-") for path in FOLDER.glob("*.py") if path.stem != "__init__"
+    )
+
+
+def load(name: str) -> Method:
+    """The method of that name.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    if name not in available():
+        raise InputError(
+            f"unknown method '{name}'{nearest(name, available())} "
+            f"(known: {', '.join(available())}; a new one is a file in harness/methods/)"
+        )
+    module = importlib.import_module(f"harness.methods.{name.replace('-', '_')}")
+    return Method(name=name, info=module.INFO, build=module.build)

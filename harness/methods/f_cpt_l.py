@@ -1,0 +1,11 @@
+"""F-CPT_L: full continual pre-training on the general corpora of the target languages."""
+
+from harness.methods import Info
+from harness.parts import Parts
+from harness.steps import Step
+
+INFO = Info(title="Full CPT, languages", family="training-based", data="C_Lj")
+
+
+def build(parts: Parts, ability: str) -> Step:
+    return parts.languages_model()

@@ -1,0 +1,17 @@
+"""L-CPT_LA: LoRA on language and ability corpora, mixed (Hu et al. 2022, arXiv 2106.09685)."""
+
+from harness.methods import Info
+from harness.parts import Parts
+from harness.steps import Step
+
+INFO = Info(
+    title="LoRA CPT, languages and ability",
+    family="training-based",
+    data="C_Lj + C_L0,A",
+    reference="arXiv:2106.09685",
+)
+
+
+def build(parts: Parts, ability: str) -> Step:
+    general = [parts.general(language) for language in parts.languages]
+    return parts.train("lora", [*general, parts.ability(ability), parts.pivot_general()])

@@ -1,0 +1,188 @@
+"""From a matrix to what has to be done: steps and cells, each with a key of its content.
+
+Nothing runs here, and neither torch nor vLLM is imported: planning costs a fraction of a second.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness import methods, store, tasks, world
+from harness.identity import digest, identity
+from harness.parts import Parts
+from harness.spec import Matrix
+from harness.steps import Step
+from harness.tasks import Task
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One score of the matrix: a model asked the questions of one task."""
+
+    method: str
+    title: str
+    family: str
+    ability: str
+    language: str
+    seed: int
+    model: Step
+    task: Task
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All cells of a matrix, and what is known of them already."""
+
+    matrix: Matrix
+    cells: list[Cell]
+    fingerprints: Mapping[str, str]
+    scored: frozenset[str]
+
+    def fingerprint(self, step: Step) -> str | None:
+        """Of the step's checkpoint; None while it was never made."""
+        known = self.fingerprints.get(step.key) or step.settings.get("fingerprint")
+        if known is None and step.done:
+            manifest = json.loads((step.folder / "manifest.json").read_text(encoding="utf-8"))
+            known = manifest.get("fingerprint")
+        return known
+
+    def key(self, cell: Cell) -> str | None:
+        """Of the cell's score; None while its model was never made."""
+        fingerprint = self.fingerprint(cell.model)
+        if fingerprint is None:
+            return None
+        return digest(
+            {
+                "model": fingerprint,
+                "task": cell.task.identity(),
+                "engine": identity(self.matrix.engine),
+            }
+        )
+
+    @cached_property
+    def missing_cells(self) -> list[Cell]:
+        return [cell for cell in self.cells if self.key(cell) not in self.scored]
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        """Every step of the matrix, inputs first, each once."""
+        return _unique(self.cells)
+
+    @cached_property
+    def missing_steps(self) -> list[Step]:
+        """What has to be made for the missing cells, inputs first.
+
+        The inputs of an artifact that exists are not needed again, whether they exist or not.
+        """
+        needed: dict[str, Step] = {}
+
+        def visit(step: Step) -> None:
+            if step.key in needed or step.done:
+                return
+            for part in step.inputs.values():
+                visit(part)
+            needed[step.key] = step
+
+        for cell in self.missing_cells:
+            visit(cell.model)
+        return list(needed.values())
+
+    def summary(self) -> dict[str, Any]:
+        """What is done and what is missing, as JSON values."""
+        missing = {step.key for step in self.missing_steps}
+        return {
+            "matrix": self.matrix.name,
+            "steps": [
+                {
+                    "key": step.key,
+                    "kind": step.kind,
+                    "label": step.label,
+                    "state": "missing"
+                    if step.key in missing
+                    else "done"
+                    if step.done
+                    else "not needed",
+                    "path": str(step.folder),
+                }
+                for step in self.steps
+            ],
+            "cells": [
+                {
+                    "method": cell.method,
+                    "ability": cell.ability,
+                    "language": cell.language,
+                    "seed": cell.seed,
+                    "task": cell.task.name,
+                    "key": self.key(cell),
+                    "state": "done" if self.key(cell) in self.scored else "missing",
+                }
+                for cell in self.cells
+            ],
+            "missing": {"steps": len(self.missing_steps), "cells": len(self.missing_cells)},
+        }
+
+
+def make_plan(matrix: Matrix) -> Plan:
+    """Plan a matrix against the artifacts and scores that are there.
+
+    Raises:
+        InputError: the base or a local file cannot be used, or the matrix lacks settings that one
+            of its methods needs.
+    """
+    base = world.base_step(matrix)
+    questions = {
+        (ability, language): tasks.task(matrix, ability, language)
+        for ability in matrix.abilities
+        for language in matrix.columns
+    }
+    cells = []
+    for entry in matrix.methods:
+        method = methods.load(entry.name)
+        for seed in matrix.seeds:
+            parts = _parts(matrix, base, seed)
+            for ability in matrix.abilities:
+                model = method.model(parts, ability, entry.for_ability(ability))
+                cells += [
+                    Cell(
+                        method=entry.label,
+                        title=method.info.title,
+                        family=method.info.family,
+                        ability=ability,
+                        language=language,
+                        seed=seed,
+                        model=model,
+                        task=questions[ability, language],
+                    )
+                    for language in matrix.columns
+                ]
+    scored, fingerprints = store.known()
+    return Plan(matrix=matrix, cells=cells, fingerprints=fingerprints, scored=frozenset(scored))
+
+
+def _parts(matrix: Matrix, base: Step, seed: int) -> Parts:
+    return Parts(
+        base=base,
+        pivot=matrix.pivot,
+        languages=tuple(matrix.languages),
+        documents=matrix.documents.model_dump() if matrix.documents else {},
+        training=matrix.training,
+        seed=seed,
+        generator=world.generator(),
+        where=str(matrix.file),
+    )
+
+
+def _unique(cells: list[Cell]) -> list[Step]:
+    found: dict[str, Step] = {}
+    for cell in cells:
+        for step in cell.model.walk():
+            found.setdefault(step.key, step)
+    return list(found.values())
+
+
+def base_path(plan: Plan) -> Path:
+    """The checkpoint everything starts from."""
+    return next(step for step in plan.steps if step.kind == "base").folder

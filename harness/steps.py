@@ -1,0 +1,87 @@
+"""Steps: the pieces of work that methods are made of, addressed by their content.
+
+A step's key is the hash of its kind, that kind's version, its settings and its inputs' keys. Two
+methods that ask for the same piece of work therefore share it, and a step whose artifact exists is
+never done again.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness.home import artifact_path
+from harness.identity import digest
+
+VERSIONS = {"base": 1, "train": 1, "locate": 1, "extract": 1, "combine": 1, "mergekit": 1}
+"""Raise a kind's number when its code changes what it makes: all its artifacts are made anew."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Text to train on: ``documents`` documents of C_L or, with an ability, of C_{L,A}."""
+
+    language: str
+    documents: int
+    seed: int
+    generator: str
+    ability: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One piece of work. ``settings`` are JSON values; ``inputs`` name the steps it needs.
+
+    ``label`` is for people and no part of the key. A ``base`` step is a checkpoint that exists
+    already, at ``path``.
+    """
+
+    kind: str
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, "Step"] = field(default_factory=dict)
+    label: str = ""
+    path: Path | None = None
+
+    @cached_property
+    def key(self) -> str:
+        return digest(
+            {
+                "kind": self.kind,
+                "version": VERSIONS[self.kind],
+                "settings": dict(self.settings),
+                "inputs": {name: step.key for name, step in self.inputs.items()},
+            }
+        )
+
+    @property
+    def folder(self) -> Path:
+        """Where its artifact is, or will be."""
+        return self.path if self.path is not None else artifact_path(self.kind, self.key)
+
+    @property
+    def done(self) -> bool:
+        # an artifact appears whole or not at all, its manifest with it
+        return self.path is not None or (self.folder / "manifest.json").is_file()
+
+    def walk(self) -> Iterator["Step"]:
+        """This step and all that it needs, inputs first, each once."""
+        seen: set[str] = set()
+
+        def visit(step: Step) -> Iterator[Step]:
+            if step.key in seen:
+                return
+            seen.add(step.key)
+            for needed in step.inputs.values():
+                yield from visit(needed)
+            yield step
+
+        yield from visit(self)
+
+    def corpora(self) -> list[dict[str, Any]]:
+        """Every corpus that went into this artifact, directly or through its inputs."""
+        used = [corpus for step in self.walk() for corpus in step.settings.get("corpora", [])]
+        return [corpus for index, corpus in enumerate(used) if corpus not in used[:index]]

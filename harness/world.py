@@ -1,0 +1,55 @@
+"""Where base models and corpora come from. So far: the embedded world, and local checkpoints."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.embedded import corpora
+from harness.spec import EMBEDDED, Matrix
+from harness.steps import Step
+from maec.checkpoint import fingerprint, open_checkpoint, require_finite
+from maec.errors import InputError
+
+EMBEDDED_BASE = Path(__file__).parent / "embedded" / "base"
+
+
+def base_step(matrix: Matrix) -> Step:
+    """Θ_o of a matrix: its ``base`` is ``embedded`` or a folder, relative to the matrix file.
+
+    Raises:
+        InputError: there is no usable checkpoint.
+    """
+    if matrix.base == EMBEDDED:
+        path = EMBEDDED_BASE
+    else:
+        path = (matrix.file.parent / Path(matrix.base).expanduser()).resolve()
+    try:
+        checkpoint = open_checkpoint(path)
+        require_finite(checkpoint)
+    except InputError as error:
+        raise InputError(f"{matrix.file}: base: {error}") from None
+    return Step(
+        kind="base",
+        settings={"fingerprint": fingerprint(checkpoint)},
+        label=matrix.base,
+        path=path,
+    )
+
+
+def generator() -> str:
+    """Identity of what writes the corpora: the same string, the same text."""
+    return corpora.fingerprint()
+
+
+def documents(corpus: Mapping[str, Any]) -> list[str]:
+    """The text of a corpus, as :class:`harness.steps.Corpus` describes it."""
+    if corpus["generator"] != generator():
+        raise InputError(
+            "the lexicons or templates of the embedded world changed while this matrix ran; run "
+            "it again"
+        )
+    if corpus["ability"] is None:
+        return corpora.general(corpus["language"], corpus["documents"], corpus["seed"])
+    return corpora.ability(
+        corpus["ability"], corpus["language"], corpus["documents"], corpus["seed"]
+    )

@@ -1,0 +1,135 @@
+"""The command line: ``maec merge``, ``maec extract``, ``maec inspect``."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from maec.errors import InputError
+from maec.recipe import ALPHA, BETA
+
+app = typer.Typer(
+    name="maec",
+    help="Extract abilities from models and combine them with languages (MAEC).",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+
+
+class Granularity(StrEnum):
+    """What is chosen as a key neuron: each scalar, or whole rows of weight matrices."""
+
+    parameter = "parameter"
+    row = "row"
+
+
+def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Show a mistake of the user as one line, and exit with code 2."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except InputError as error:
+            typer.echo(f"maec: {error}", err=True)
+            raise typer.Exit(2) from error
+        except OSError as error:
+            typer.echo(f"maec: {error}", err=True)
+            raise typer.Exit(1) from error
+
+    return run
+
+
+@app.command()
+@_one_line_errors
+def merge(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; see the README.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="New folder for the result.")],
+) -> None:
+    """Make the checkpoint that RECIPE describes: base, languages, abilities."""
+    from maec.recipe import load_recipe
+
+    loaded = load_recipe(recipe)  # before torch is imported: mistakes show at once
+    from maec.merge import merge as run_merge
+    from maec.progress import bar
+
+    run_merge(loaded, out, track=bar)
+    typer.echo(f"{out}: done; how it was made is in README.md, `maec inspect {out}` shows more")
+
+
+@app.command()
+@_one_line_errors
+def extract(
+    base: Annotated[Path, typer.Argument(metavar="BASE", help="Checkpoint it started from.")],
+    ability: Annotated[Path, typer.Argument(metavar="ABILITY", help="Checkpoint with ability.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="New folder for the pack.")],
+    pivot: Annotated[
+        Path | None, typer.Option(help="Checkpoint trained on general text of the pivot language.")
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="Folder with a key-neuron mask to use as it is.")
+    ] = None,
+    k1: Annotated[float, typer.Option(help="Share of parameters that are key neurons.")] = 0.05,
+    alpha: Annotated[float, typer.Option(help="Weight of the ability's change.")] = ALPHA,
+    beta: Annotated[
+        float | None,
+        typer.Option(help=f"Weight of the pivot's change  [default: {BETA} with --pivot, else 0]"),
+    ] = None,
+    granularity: Annotated[
+        Granularity, typer.Option(help="Choose scalars, or whole rows.")
+    ] = Granularity.parameter,
+) -> None:
+    """Extract the ability that ABILITY was trained in from BASE, as a sparse pack."""
+    from maec.extract import extract as run_extract
+    from maec.progress import bar
+
+    if beta is None:
+        beta = BETA if pivot is not None else 0.0
+    run_extract(
+        base,
+        ability,
+        out,
+        pivot=pivot,
+        mask=mask,
+        k1=k1,
+        alpha=alpha,
+        beta=beta,
+        granularity=granularity.value,
+        track=bar,
+    )
+    typer.echo(f"{out}: done; `maec inspect {out}` shows where its key neurons lie")
+
+
+@app.command()
+@_one_line_errors
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Mask, pack or merged model.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON rows.")] = False,
+) -> None:
+    """Show where key neurons lie, how similar ability and language are, what was selected."""
+    from maec.inspect import summary, table
+
+    rows = summary(path)
+    if as_json:
+        json.dump(rows, sys.stdout, indent=2)
+        typer.echo()
+        return
+    from rich.console import Console
+
+    Console().print(table(rows, title=str(path)))
+
+
+def main() -> None:
+    """Entry point of the ``maec`` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

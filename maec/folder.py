@@ -1,0 +1,87 @@
+"""Folders that appear complete or not at all.
+
+What is written goes to a scratch folder beside the target.  Only when all of it lies safely on the
+disk does one rename put it in place, so a folder that exists is a folder that is whole.
+"""
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from maec.errors import InputError
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty scratch folder that becomes `path` when the block ends without an exception.
+
+    The scratch folder lies beside `path` and its name starts with ".partial-".  On any exception,
+    an interrupt included, it is removed and `path` stays as it was.
+
+    Raises:
+        InputError: `path` exists already (an empty folder may), or cannot be made.
+    """
+    path = Path(path)
+    require_new(path)
+    scratch = path.parent / f".partial-{path.name}-{secrets.token_hex(4)}"
+    try:
+        scratch.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be made here: {error.strerror}") from error
+    try:
+        yield scratch
+        _sync(scratch)
+        _rename(scratch, path)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    _sync_entry(path.parent)
+
+
+def require_new(path: Path) -> None:
+    """Raise InputError unless `path` is free to be written: absent, or an empty folder."""
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if path.exists() or path.is_symlink():
+        raise InputError(f"{path}: exists already; name a new folder, or remove this one first")
+
+
+def require_space(path: Path, nbytes: int) -> None:
+    """Raise InputError if the disk that will hold `path` has less than `nbytes` bytes free."""
+    existing = next(p for p in (path.absolute(), *path.absolute().parents) if p.is_dir())
+    free = shutil.disk_usage(existing).free
+    if free < nbytes:
+        raise InputError(
+            f"{path}: no space: {nbytes / 1e9:.2f} GB will be written and {free / 1e9:.2f} GB are "
+            f"free on its disk; free some, or name a folder on another disk"
+        )
+
+
+def _rename(scratch: Path, path: Path) -> None:
+    """Put the finished folder in place; POSIX lets a rename replace an empty folder only."""
+    try:
+        os.rename(scratch, path)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise InputError(f"{path}: was made by something else in the meantime") from error
+        raise
+
+
+def _sync(folder: Path) -> None:
+    """Flush every file and folder below `folder`, and itself, to the disk."""
+    for root, _, files in os.walk(folder):
+        for name in files:
+            _sync_entry(Path(root, name))
+        _sync_entry(Path(root))
+
+
+def _sync_entry(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,283 @@
+"""A recipe becomes a checkpoint, tensor by tensor; no training, no GPU (METHOD.md, Combination).
+
+Everything that can be wrong is found before anything is written.  Then three passes run over the
+tensors, one in memory at a time: locate the key neurons of abilities that are given as models,
+measure similarities and select, write.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import maec
+from maec.card import model_card
+from maec.checkpoint import (
+    Checkpoint,
+    copy_companions,
+    open_checkpoint,
+    require_compatible,
+    write_tensors,
+)
+from maec.combine import Addend, combined_tensors, cosine_similarity, language_weights, select
+from maec.errors import InputError
+from maec.extract import AbilityWeights, require_shapes
+from maec.folder import new_folder, require_new, require_space
+from maec.neurons import locate, value_change
+from maec.pack import Pack, open_pack
+from maec.progress import Track, silent
+from maec.provenance import known_corpora, source
+from maec.recipe import AbilityPart, LanguagePart, Recipe
+from maec.tensors import write_json
+
+
+def merge(recipe: Recipe, out: Path, *, track: Track = silent) -> None:
+    """Make the checkpoint that ``recipe`` describes, in the new folder ``out``.
+
+    Beside weights, config and tokenizer it holds ``README.md``, a model card, and ``maec.json``:
+    the recipe, the fingerprint of every part, and for each ability and tensor the share of key
+    neurons, the similarity and whether it was selected.  The same recipe gives the same bytes.
+
+    Raises:
+        InputError: before anything is written: parts that are missing, pickled, do not fit
+            together or hold NaN, no space, ``out`` taken.  While writing, and leaving nothing
+            behind: a number that overflows the recipe's dtype.
+    """
+    out = Path(out)
+    require_new(out)
+    parts = _open_parts(recipe)
+    require_space(out, _result_bytes(parts))
+    sources = _check_numbers(parts, track)
+    abilities = [_select(parts, ability, track) for ability in parts.abilities]
+    rounding = _Rounding()
+    with new_folder(out) as folder:
+        write_tensors(folder, _stream(parts, abilities, track, rounding))
+        copy_companions(parts.base, folder, dtype=parts.recipe.dtype)
+        report = _report(parts, sources, abilities, rounding)
+        write_json(folder / "maec.json", report)
+        (folder / "README.md").write_text(model_card(report, out.name), encoding="utf-8")
+
+
+def merged_tensors(recipe: Recipe, *, track: Track = silent) -> Iterator[tuple[str, Tensor]]:
+    """The tensors that ``merge`` writes, by name and in the recipe's dtype, without a disk.
+
+    The checks run, and may raise InputError, before the first tensor comes.
+    """
+    parts = _open_parts(recipe)
+    _check_numbers(parts, track)
+    abilities = [_select(parts, ability, track) for ability in parts.abilities]
+    yield from _stream(parts, abilities, track)
+
+
+@dataclass(frozen=True)
+class _Language:
+    part: LanguagePart
+    model: Checkpoint
+
+
+@dataclass(frozen=True)
+class _Ability:
+    """An ability as the recipe gives it: a pack, or a model with perhaps a pivot model."""
+
+    part: AbilityPart
+    pack: Pack | None = None
+    model: Checkpoint | None = None
+    pivot: Checkpoint | None = None
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The opened parts of a recipe, in canonical order."""
+
+    recipe: Recipe
+    base: Checkpoint
+    languages: list[_Language]
+    abilities: list[_Ability]
+
+    def language_weights(self, name: str) -> Tensor:
+        """R_lang of one tensor, float32."""
+        trained = ((entry.model.read(name), entry.part.mu) for entry in self.languages)
+        return language_weights(self.base.read(name), trained)
+
+    def stored(self) -> dict[Path, Checkpoint]:
+        """Everything that weights are read from, by path, each once."""
+        opened = [self.base, *(language.model for language in self.languages)]
+        for ability in self.abilities:
+            opened += [part for part in (ability.model, ability.pivot) if part is not None]
+            if ability.pack is not None:
+                opened.append(Checkpoint(ability.pack.path, ability.pack.files, {}))
+        return {checkpoint.path: checkpoint for checkpoint in opened}
+
+
+@dataclass(frozen=True)
+class _Selected:
+    """An ability with its weights R(A), what the similarity pass found by tensor name, and T(A)."""
+
+    ability: _Ability
+    weights: Pack | AbilityWeights
+    key_neurons: dict[str, int]
+    similarity: dict[str, float]
+    selected: set[str]
+
+
+@dataclass
+class _Rounding:
+    """Squared L2 norms over the whole model: Θ_F − Θ_o, and what rounding Θ_F took or added."""
+
+    change: float = 0.0
+    error: float = 0.0
+
+    def add(self, base: Tensor, exact: Tensor, rounded: Tensor) -> None:
+        self.error += _squared_norm(rounded.float().sub_(exact))
+        self.change += _squared_norm(exact - base.float())
+
+    @property
+    def relative(self) -> float:
+        """The error's norm relative to the change's, to six digits."""
+        return float(f"{math.sqrt(self.error / self.change):.6g}") if self.change else 0.0
+
+
+def _open_parts(recipe: Recipe) -> _Parts:
+    """Open every part and check that they fit together, by their headers and tokenizers."""
+    recipe = recipe.canonical()
+    base = open_checkpoint(recipe.base)
+    require_compatible(base, base)
+
+    def opened(path: Path | None) -> Checkpoint | None:
+        if path is None:
+            return None
+        checkpoint = open_checkpoint(path)
+        require_compatible(base, checkpoint)
+        return checkpoint
+
+    def ability(part: AbilityPart) -> _Ability:
+        if part.pack is None:
+            return _Ability(part, model=opened(part.model), pivot=opened(part.pivot))
+        pack = open_pack(part.pack)
+        require_shapes(pack.path, pack.shapes, base)
+        return _Ability(part, pack=pack)
+
+    languages = [_Language(part, opened(part.model)) for part in recipe.languages]
+    return _Parts(recipe, base, languages, [ability(part) for part in recipe.abilities])
+
+
+def _check_numbers(parts: _Parts, track: Track) -> dict[Path, dict[str, str]]:
+    """Read every part once: path and fingerprint of each, all finite, packs of this very base."""
+    stored = parts.stored()
+    names = {str(path): path for path in stored}
+    sources = {names[name]: source(stored[names[name]]) for name in track(names, "checking")}
+    base = sources[parts.base.path]["fingerprint"]
+    for pack in (ability.pack for ability in parts.abilities if ability.pack is not None):
+        made_from = pack.manifest.get("base", {}).get("fingerprint", base)
+        if made_from != base:
+            raise InputError(
+                f"{pack.path}: was extracted from another base ({made_from[:12]}…) than "
+                f"{parts.base.path} ({base[:12]}…); extract it again from this one"
+            )
+    return sources
+
+
+def _select(parts: _Parts, ability: _Ability, track: Track) -> _Selected:
+    """Locate the key neurons where that is still to do, measure similarities, select."""
+    part, recipe, shapes = ability.part, parts.recipe, parts.base.float_shapes()
+    weights: Pack | AbilityWeights
+    if ability.pack is not None:
+        weights = ability.pack
+    else:
+        change = value_change(parts.base, ability.model)
+        key_neurons = locate(change, shapes, part.k1, recipe.granularity, track=track)
+        weights = AbilityWeights(
+            parts.base, ability.model, ability.pivot, key_neurons, part.alpha, part.beta
+        )
+    counts, similarity = {}, {}
+    for name in track(shapes, "similarity"):
+        mask, delta = weights.entries(name)
+        counts[name] = int(mask.sum())
+        similarity[name] = cosine_similarity(delta, parts.language_weights(name))
+    selected = select(similarity, part.k2, recipe.similarity)
+    return _Selected(ability, weights, counts, similarity, selected)
+
+
+def _stream(
+    parts: _Parts, abilities: list[_Selected], track: Track, rounding: _Rounding | None = None
+) -> Iterator[tuple[str, Tensor]]:
+    """Θ_F tensor by tensor, rounded once to the recipe's dtype."""
+    dtype = getattr(torch, parts.recipe.dtype)
+    addends = [
+        Addend(entry.ability.part.gamma, entry.selected, entry.weights.delta) for entry in abilities
+    ]
+    names = track(parts.base.tensors, "writing")
+    base, language = parts.base.read, parts.language_weights
+    for name, exact in combined_tensors(names, base, language, addends, parts.recipe.lam):
+        if not exact.is_floating_point():
+            yield name, exact
+            continue
+        rounded = exact.to(dtype)
+        if not torch.isfinite(rounded).all():
+            raise InputError(
+                f"tensor {name!r}: the result overflows {parts.recipe.dtype}; "
+                f"give another dtype, or smaller weights"
+            )
+        if rounding is not None and dtype != torch.float32:
+            rounding.add(base(name), exact, rounded)
+        yield name, rounded
+
+
+def _report(
+    parts: _Parts,
+    sources: dict[Path, dict[str, str]],
+    abilities: list[_Selected],
+    rounding: _Rounding,
+) -> dict[str, Any]:
+    """What ``maec.json`` says: everything that went in, and what became of it."""
+
+    def origin(checkpoint: Checkpoint | Pack | None) -> dict[str, str] | None:
+        return sources[checkpoint.path] if checkpoint is not None else None
+
+    shapes = parts.base.float_shapes()
+    return {
+        "kind": "merged-model",
+        "maec": maec.__version__,
+        "recipe": parts.recipe.to_dict(),
+        "base": origin(parts.base),
+        "languages": [{**origin(entry.model), "mu": entry.part.mu} for entry in parts.languages],
+        "abilities": [
+            {
+                **(origin(entry.ability.model or entry.ability.pack)),
+                "pivot": origin(entry.ability.pivot),
+                "gamma": entry.ability.part.gamma,
+                "k2": entry.ability.part.k2,
+                "N": sum(math.prod(shape) for shape in shapes.values()),
+                "key_neurons": sum(entry.key_neurons.values()),
+                "tensors": {
+                    name: {
+                        "shape": list(shape),
+                        "key_neurons": entry.key_neurons[name],
+                        "similarity": entry.similarity[name],
+                        "selected": name in entry.selected,
+                    }
+                    for name, shape in shapes.items()
+                },
+            }
+            for entry in abilities
+        ],
+        "rounding": {"dtype": parts.recipe.dtype, "relative_error": rounding.relative},
+        "corpora": known_corpora(parts.stored()),
+    }
+
+
+def _result_bytes(parts: _Parts) -> int:
+    """Bytes of the weights that will be written."""
+    itemsize = getattr(torch, parts.recipe.dtype).itemsize
+    infos = parts.base.tensors.values()
+    return sum(info.numel * itemsize if info.is_float else info.nbytes for info in infos)
+
+
+def _squared_norm(tensor: Tensor) -> float:
+    return float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) ** 2

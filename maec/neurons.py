@@ -1,0 +1,261 @@
+"""Key neurons N_A: the parameters that training on an ability moves most (Extraction 1).
+
+N_A is the top k1 of all parameters of the checkpoint by importance, exactly, over the whole model
+at once, without ever holding or sorting the whole model.  The bits of a non-negative float32, read
+as an integer, are in the order of the numbers, so two passes that count 16 bits at a time find the
+least importance that belongs to N_A.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maec.checkpoint import Checkpoint
+from maec.errors import InputError
+from maec.progress import Track, silent
+from maec.tensors import TensorInfo, open_tensors, read_json, write_json, write_tensors
+
+Importance = Callable[[str], Tensor]
+"""From a tensor's name to the importance of its entries: its shape, any floating dtype, ≥ 0."""
+
+Shapes = Mapping[str, tuple[int, ...]]
+Granularity = Literal["parameter", "row"]
+
+MASK_FILE = "mask.json"
+_PIECE = 2**22  # entries counted at a time, so that counting needs little memory of its own
+_ABOVE_ALL = 2**31 - 1  # bits above those of every number
+
+
+def value_change(base: Checkpoint, trained: Checkpoint) -> Importance:
+    """The importance |θ' − θ| in float32: how far training moved each parameter.
+
+    It stands in for the accumulated gradient (METHOD.md, Extraction 1).
+    """
+
+    def change(name: str) -> Tensor:
+        return trained.read(name).float().sub_(base.read(name)).abs_()
+
+    return change
+
+
+@dataclass(frozen=True)
+class KeyNeurons(Mapping[str, Tensor]):
+    """N_A as a mapping from tensor names to bool tensors, each computed when it is asked for.
+
+    An entry (or row) belongs to N_A if the bits of its score lie above ``threshold``, or are equal
+    to it and the entry is among the first ``ties[name]`` such entries of its tensor (all of them
+    where ``ties`` is None).
+    """
+
+    importance: Importance
+    shapes: Shapes
+    granularity: Granularity
+    threshold: int
+    ties: Mapping[str, int] | None
+
+    def __getitem__(self, name: str) -> Tensor:
+        shape = self.shapes[name]
+        bits = _score_bits(self.importance, name, shape, self.granularity)
+        if self.ties is None:
+            chosen = bits >= self.threshold
+        else:
+            chosen = bits > self.threshold
+            if quota := self.ties.get(name, 0):
+                chosen[(bits == self.threshold).nonzero()[:quota]] = True
+        if self.granularity == "row":
+            chosen = chosen[:, None].expand(-1, math.prod(shape) // len(chosen)).contiguous()
+        return chosen.reshape(shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+
+def locate(
+    importance: Importance,
+    shapes: Shapes,
+    k1: float,
+    granularity: Granularity = "parameter",
+    *,
+    track: Track = silent,
+) -> KeyNeurons:
+    """N_A: the ⌊k1·N + ½⌋ most important of the N entries (or rows) of the tensors in ``shapes``.
+
+    Ties at the threshold go to the lower position: tensors by name, then row-major.  With
+    granularity ``row`` *(choice)* a row of a weight matrix stands or falls as a whole, scored by
+    its mean importance; a tensor with fewer than two dimensions is one row.  ``importance`` is
+    called two or three times for each tensor, one tensor being in memory at a time.
+
+    Raises:
+        InputError: ``k1`` outside (0, 1], or a NaN, naming the tensor.
+    """
+    require_share("k1", k1)
+    shapes = dict(sorted(shapes.items()))
+    wanted = math.floor(k1 * sum(_units(shape, granularity) for shape in shapes.values()) + 0.5)
+    if wanted == 0:
+        return KeyNeurons(importance, shapes, granularity, _ABOVE_ALL, {})
+
+    def bits(name: str) -> Tensor:
+        return _score_bits(importance, name, shapes[name], granularity)
+
+    counts = torch.zeros(2**15, dtype=torch.int64)  # the sign bit is 0
+    for name in track(shapes, "key neurons: first digit"):
+        for piece in bits(name).split(_PIECE):
+            counts += torch.bincount(piece >> 16, minlength=2**15)
+    high, above = _digit(counts, wanted)
+
+    counts = torch.zeros(2**16, dtype=torch.int64)
+    for name in track(shapes, "key neurons: second digit"):
+        for piece in bits(name).split(_PIECE):
+            low_digits = piece[piece >> 16 == high] & 0xFFFF
+            counts += torch.bincount(low_digits, minlength=2**16)
+    low, above_in_digit = _digit(counts, wanted - above)
+
+    threshold = high << 16 | low
+    tied = wanted - above - above_in_digit
+    if tied == counts[low]:
+        return KeyNeurons(importance, shapes, granularity, threshold, None)
+    ties = {}
+    for name in track(shapes, "key neurons: ties"):
+        ties[name] = min(tied, int((bits(name) == threshold).sum()))
+        tied -= ties[name]
+        if tied == 0:
+            break
+    return KeyNeurons(importance, shapes, granularity, threshold, ties)
+
+
+def key_neurons(
+    importance: Importance,
+    shapes: Shapes,
+    k1: float,
+    granularity: Granularity = "parameter",
+) -> dict[str, Tensor]:
+    """``locate``, with the bool tensors of the whole model in memory (one byte an entry)."""
+    return dict(locate(importance, shapes, k1, granularity))
+
+
+def require_share(key: str, value: float) -> None:
+    """Raise InputError unless 0 < ``value`` ≤ 1."""
+    if not 0 < value <= 1:
+        raise InputError(f"{key}: {value} is outside (0, 1]; give the share to be kept")
+
+
+def write_mask(folder: Path, mask: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> None:
+    """Write bool tensors, eight entries a byte, and ``manifest`` into the existing ``folder``.
+
+    ``mask.safetensors`` holds the packed bits of each tensor, ``mask.json`` the manifest with
+    ``tensors``: each one's shape and number of key neurons.  Tensors are taken one at a time.
+    """
+    tensors = {}
+
+    def packed() -> Iterator[tuple[str, Tensor]]:
+        for name in sorted(mask):
+            entries = mask[name]
+            tensors[name] = describe_mask(entries)
+            yield name, pack_bits(entries)
+
+    write_tensors(folder, packed(), stem="mask")
+    write_json(folder / MASK_FILE, {**manifest, "tensors": tensors})
+
+
+@dataclass(frozen=True)
+class PackedMask(Mapping[str, Tensor]):
+    """A mask on disk as a mapping from tensor names to bool tensors, unpacked when asked for."""
+
+    path: Path
+    manifest: dict[str, Any]
+    files: dict[str, TensorInfo]
+
+    def __getitem__(self, name: str) -> Tensor:
+        return unpack_bits(self.files[name].read(), self.shapes[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every tensor, sorted by name."""
+        return {name: tuple(entry["shape"]) for name, entry in self.manifest["tensors"].items()}
+
+
+def open_mask(folder: Path) -> PackedMask:
+    """The mask that ``write_mask`` left in ``folder``; InputError if it is not there, or whole."""
+    folder = Path(folder)
+    if not (folder / MASK_FILE).is_file():
+        raise InputError(f"{folder}: no {MASK_FILE}; give a folder that holds a key-neuron mask")
+    mask = PackedMask(folder, read_json(folder / MASK_FILE), open_tensors(folder, "mask"))
+    for name, shape in mask.shapes.items():
+        require_packed(folder, mask.files, name, -(-math.prod(shape) // 8), "U8")
+    return mask
+
+
+def read_mask(folder: Path) -> dict[str, Tensor]:
+    """``open_mask``, with the bool tensors of the whole model in memory (one byte an entry)."""
+    return dict(open_mask(folder))
+
+
+def pack_bits(mask: Tensor) -> Tensor:
+    """A bool tensor as uint8 [⌈n/8⌉]: eight entries a byte, row-major, the first in the top bit."""
+    return torch.from_numpy(np.packbits(mask.cpu().numpy()))
+
+
+def unpack_bits(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The bool tensor of ``shape`` that ``pack_bits`` packed."""
+    entries = np.unpackbits(packed.numpy(), count=math.prod(shape))
+    return torch.from_numpy(entries.view(np.bool_)).reshape(shape)
+
+
+def describe_mask(mask: Tensor) -> dict[str, Any]:
+    """What a manifest says about one tensor of a mask."""
+    return {"shape": list(mask.shape), "key_neurons": int(mask.sum())}
+
+
+def require_packed(
+    folder: Path, files: Mapping[str, TensorInfo], name: str, entries: int, dtype: str
+) -> None:
+    """Raise InputError unless ``files`` has ``name`` with so many ``entries`` of ``dtype``."""
+    info = files.get(name)
+    if info is None or (info.numel, info.dtype) != (entries, dtype):
+        raise InputError(f"{folder}: {name!r} is missing or has another size; make it again")
+
+
+def _units(shape: tuple[int, ...], granularity: Granularity) -> int:
+    """How many entries, or rows, of a tensor compete for a place in N_A."""
+    if granularity == "parameter" or math.prod(shape) == 0:
+        return math.prod(shape)
+    return shape[0] if len(shape) > 1 else 1
+
+
+def _score_bits(
+    importance: Importance, name: str, shape: tuple[int, ...], granularity: Granularity
+) -> Tensor:
+    """Scores of one tensor's entries or rows, flat, as the int32 that their float32 bits spell."""
+    scores = importance(name).float().abs().reshape(_units(shape, granularity), -1)
+    if granularity == "row":
+        # a float32 mean would depend on how a machine splits the sum
+        scores = scores.mean(dim=1, dtype=torch.float64).float()
+    scores = scores.flatten()
+    if scores.isnan().any():
+        raise InputError(f"tensor {name!r}: its importance holds NaN; the training diverged")
+    return scores.view(torch.int32)
+
+
+def _digit(counts: Tensor, wanted: int) -> tuple[int, int]:
+    """The digit of the ``wanted``-th largest number, and how many numbers have a larger one."""
+    at_least = counts.flip(0).cumsum(0)
+    place = int(torch.searchsorted(at_least, wanted))
+    above = int(at_least[place - 1]) if place else 0
+    return len(counts) - 1 - place, above

@@ -1,0 +1,22 @@
+"""Progress of long passes over tensors: silent for a library, a bar for a terminal."""
+
+from collections.abc import Callable, Collection, Iterable
+
+Track = Callable[[Collection[str], str], Iterable[str]]
+"""Hands on the names it is given, one by one, showing how far the named work has come."""
+
+
+def silent(names: Collection[str], work: str) -> Iterable[str]:
+    """Show nothing."""
+    return names
+
+
+def bar(names: Collection[str], work: str) -> Iterable[str]:
+    """A bar with the time left on stderr, if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(
+        names, description=work, console=console, transient=True, disable=not console.is_terminal
+    )

@@ -1,0 +1,179 @@
+"""The recipe: every symbol of METHOD.md as one validated object, read from a YAML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from maec.errors import InputError, nearest
+
+ALPHA, BETA = 0.8, 0.2  # METHOD.md's starting values
+EXTRACTION = ("pivot", "k1", "alpha", "beta")
+"""The keys of an ability that say how to extract it from a model, and are settled in a pack."""
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _beside_recipe(path: Path, info: ValidationInfo) -> Path:
+    """A relative path counts from the recipe's folder, where it was read from a file."""
+    folder = (info.context or {}).get("folder", Path())
+    return folder / path.expanduser()
+
+
+def _share_above_zero(value: float) -> float:
+    if not 0 < value <= 1:
+        raise ValueError("allowed: a share in (0, 1]")
+    return value
+
+
+def _share(value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError("allowed: a share in [0, 1]")
+    return value
+
+
+Folder = Annotated[Path, AfterValidator(_beside_recipe)]
+
+
+class _Strict(BaseModel):
+    """Keys that are not known are refused, numbers are finite, nothing changes afterwards."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, validate_by_name=True
+    )
+
+
+class LanguagePart(_Strict):
+    """A language model Θ_Lj and its weight μ_j."""
+
+    model: Folder
+    mu: float = 1.0
+
+
+class AbilityPart(_Strict):
+    """An ability: a model Θ_A,L0 with what to extract from it, or a pack extracted before.
+
+    With ``pack`` the keys in ``EXTRACTION`` may not be given.  Without ``pivot``, β is 0.
+    """
+
+    model: Folder | None = None
+    pack: Folder | None = None
+    pivot: Folder | None = None
+    k1: Annotated[float, AfterValidator(_share_above_zero)] = 0.05
+    alpha: float = ALPHA
+    beta: float = Field(default_factory=lambda given: BETA if given.get("pivot") else 0.0)
+    gamma: float = 0.2
+    k2: Annotated[float, AfterValidator(_share)] = 0.8
+
+    @model_validator(mode="after")
+    def _one_source(self) -> AbilityPart:
+        if (self.model is None) == (self.pack is None):
+            raise ValueError("give one of the keys 'model' and 'pack'")
+        settled = [key for key in EXTRACTION if key in self.model_fields_set]
+        if self.pack is not None and settled:
+            raise ValueError(f"{settled[0]!r} is settled in the pack; leave it out")
+        if self.pivot is None and self.beta != 0:
+            raise ValueError(f"beta {self.beta} needs a 'pivot' to subtract; give one, or beta 0")
+        return self
+
+
+class Recipe(_Strict):
+    """What ``maec merge`` makes; the keys are those of METHOD.md's example.
+
+    ``lam`` is λ, written ``lambda`` in a recipe.  ``dtype`` is that of the result; arithmetic is
+    float32.
+    """
+
+    base: Folder
+    languages: list[LanguagePart] = []
+    abilities: list[AbilityPart] = []
+    lam: float = Field(1.0, alias="lambda")
+    similarity: Literal["signed", "absolute"] = "signed"
+    granularity: Literal["parameter", "row"] = "parameter"
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+
+    @model_validator(mode="after")
+    def _something_to_merge(self) -> Recipe:
+        if not self.languages and not self.abilities:
+            raise ValueError("nothing to merge; give 'languages', 'abilities' or both")
+        return self
+
+    def canonical(self) -> Recipe:
+        """The same recipe with resolved paths and its entries in an order that is always the same.
+
+        Sums then run in that order, and the result does not depend on the order of the entries.
+        """
+        parts = {
+            key: sorted(map(_resolved, getattr(self, key)), key=lambda part: part.model_dump_json())
+            for key in ("languages", "abilities")
+        }
+        return _resolved(self).model_copy(update=parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain data, defaults written out, that ``load_recipe`` accepts."""
+        plain = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        for part in plain["abilities"]:
+            if "pack" in part:
+                for key in EXTRACTION:
+                    part.pop(key, None)
+        return plain
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe; relative paths in it count from the folder it lies in.
+
+    Raises:
+        InputError: no such file, no YAML, an unknown key (with the nearest known one), a value
+            that is not allowed.
+    """
+    path = Path(path)
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise InputError(f"{path}: cannot be read: {reason}; give a recipe file") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: not a recipe; write keys such as 'base:' and 'languages:'")
+    try:
+        return Recipe.model_validate(data, context={"folder": path.absolute().parent})
+    except ValidationError as error:
+        raise InputError(f"{path}: {_first_mistake(error)}") from error
+
+
+def _resolved(model: _Model) -> _Model:
+    """A copy of one level of the recipe with its paths resolved."""
+    paths = {key: value.resolve() for key, value in model if isinstance(value, Path)}
+    return model.model_copy(update=paths)
+
+
+def _first_mistake(error: ValidationError) -> str:
+    """The first thing wrong, as "key: what was found; what is allowed"."""
+    mistake = error.errors()[0]
+    where = mistake["loc"]
+    key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in where).lstrip(".")
+    if mistake["type"] == "extra_forbidden":
+        parts = {"languages": LanguagePart, "abilities": AbilityPart}
+        allowed = _keys(parts[where[0]] if len(where) > 1 else Recipe)
+        hint = nearest(str(where[-1]), allowed) or f"; allowed: {', '.join(allowed)}"
+        return f"{key}: unknown key{hint}"
+    message = mistake["msg"].removeprefix("Value error, ")
+    if mistake["type"] == "missing" or isinstance(mistake["input"], dict):
+        return f"{key or 'recipe'}: {message}"
+    return f"{key}: found {mistake['input']!r}; {message}"
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]

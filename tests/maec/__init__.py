@@ -1,0 +1,1 @@
+"""Tests of the method, mirrored file by file."""

@@ -1,0 +1,173 @@
+"""Language weights, similarity, selection and the sum, one tensor at a time."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maec.combine import Addend, combined_tensors, cosine_similarity, language_weights, select
+from maec.errors import InputError
+
+from . import numpy_reference as reference
+from .numpy_reference import HALF_ULP
+
+SIMILARITIES = st.dictionaries(
+    st.text("abc.", min_size=1, max_size=3),
+    st.sampled_from([-1.0, -0.5, -0.0, 0.0, 0.5, 1.0]) | st.floats(-1, 1),
+    min_size=1,
+)
+RANKING = pytest.mark.parametrize("ranking", ["signed", "absolute"])
+
+
+# language weights
+
+
+def test_language_weights_are_the_weighted_sum_of_differences(rng: np.random.Generator) -> None:
+    base, es, zh = (rng.standard_normal((5, 7)).astype(np.float32) for _ in range(3))
+    found = language_weights(
+        torch.tensor(base), [(torch.tensor(es), 0.7), (torch.tensor(zh), -1.5)]
+    )
+    expected = reference.language_weights({"w": base}, [({"w": es}, 0.7), ({"w": zh}, -1.5)])
+    slack = 8 * HALF_ULP * (0.7 * np.abs(es - base) + 1.5 * np.abs(zh - base))
+    assert found.dtype == torch.float32
+    assert (np.abs(found.numpy() - expected["w"]) <= slack).all()
+
+
+def test_language_weights_of_bfloat16_are_computed_in_float32() -> None:
+    base = torch.tensor([1.0, 256.0], dtype=torch.bfloat16)
+    moved = torch.tensor([1.0078125, 258.0], dtype=torch.bfloat16)
+    found = language_weights(base, [(moved, 0.3), (moved, 0.003)])
+    exact = torch.tensor([0.0078125, 2.0]) * 0.303  # bfloat16 would keep 8 bits of it
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, exact, rtol=1e-6, atol=0)
+
+
+def test_without_languages_the_weights_are_zero() -> None:
+    found = language_weights(torch.ones(2, 3), [])
+    assert found.shape == (2, 3) and not found.any()
+
+
+def test_language_weights_leave_their_inputs_alone() -> None:
+    base, moved = torch.ones(3), torch.full((3,), 2.0)
+    language_weights(base, [(moved, 0.5), (moved, 0.5)])
+    assert base.equal(torch.ones(3)) and moved.equal(torch.full((3,), 2.0))
+
+
+# similarity
+
+
+@given(st.integers(1, 20), st.data())
+def test_the_cosine_is_that_of_exact_arithmetic(size: int, data: st.DataObject) -> None:
+    draw = st.lists(st.floats(-100, 100, width=32), min_size=size, max_size=size)
+    x, y = data.draw(draw), data.draw(draw)
+    dot, xx, yy = (
+        sum(Fraction(a) * Fraction(b) for a, b in zip(u, v, strict=True))
+        for u, v in ((x, y), (x, x), (y, y))
+    )
+    # the square of the cosine is a fraction: no root, no rounding
+    expected = 0.0 if 0 in (xx, yy) else math.copysign(math.sqrt(dot * dot / (xx * yy)), dot)
+    found = cosine_similarity(torch.tensor(x), torch.tensor(y))
+    assert found == pytest.approx(expected, abs=1e-9)
+    assert -1 <= found <= 1
+
+
+@pytest.mark.parametrize("scale", [2.0**-140, 2.0**-60, 1.0, 2.0**60, 2.0**120])
+def test_the_cosine_does_not_depend_on_size(scale: float) -> None:
+    x, y = torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.tensor([[1.0, -2.0], [5.0, 1.0]])
+    expected = (3 - 8 + 1) / math.sqrt(26 * 31)
+    assert cosine_similarity(x * scale, y) == pytest.approx(expected, abs=1e-9)
+    assert cosine_similarity(y, x * scale) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_long_tensor_loses_nothing_to_the_order_of_the_sum() -> None:
+    generator = torch.Generator().manual_seed(1)
+    x, y = torch.randn(5_000_011, generator=generator), torch.randn(5_000_011, generator=generator)
+    u, v = x.double().numpy(), y.double().numpy()
+    expected = np.dot(u, v) / math.sqrt(np.dot(u, u) * np.dot(v, v))
+    assert cosine_similarity(x, y) == pytest.approx(float(expected), abs=1e-10)
+
+
+@pytest.mark.parametrize("other", [0.0, 1.0])
+def test_what_is_all_zero_has_similarity_zero(other: float) -> None:
+    zero, any_ = torch.zeros(3), torch.full((3,), other)
+    assert cosine_similarity(zero, any_) == cosine_similarity(any_, zero) == 0.0
+
+
+# selection
+
+
+@RANKING
+@given(similarities=SIMILARITIES, k2=st.integers(0, 20).map(lambda n: n / 20) | st.floats(0, 1))
+def test_selected_are_those_that_sorting_finds(
+    ranking: str, similarities: dict[str, float], k2: float
+) -> None:
+    found = select(similarities, k2, ranking)
+    assert found == reference.select(similarities, k2, ranking)
+    assert len(found) == reference.share_of(k2, len(similarities))
+
+
+@RANKING
+def test_selection_does_not_depend_on_the_order_of_the_tensors(ranking: str) -> None:
+    similarities = {f"w{i}": (i % 3 - 1) / 2 for i in range(12)}
+    turned = dict(reversed(similarities.items()))
+    for k2 in (0.1, 0.5, 0.7):
+        assert select(similarities, k2, ranking) == select(turned, k2, ranking)
+
+
+def test_the_lowest_similarity_is_selected() -> None:
+    similarities = {"a": 0.9, "b": -0.8, "c": 0.1, "d": 0.0}
+    assert select(similarities, 0.5, "signed") == {"b", "d"}
+    assert select(similarities, 0.5, "absolute") == {"c", "d"}
+
+
+def test_ties_go_to_the_name_that_comes_first() -> None:
+    similarities = {"c": 0.0, "a": 0.0, "b": -0.0, "d": -0.5}
+    assert select(similarities, 0.75, "signed") == {"d", "a", "b"}
+    assert select({"b": 0.5, "a": -0.5}, 0.5, "absolute") == {"a"}
+
+
+@pytest.mark.parametrize("k2", [-0.01, 1.01, math.nan])
+def test_a_share_of_tensors_outside_its_range_is_refused(k2: float) -> None:
+    with pytest.raises(InputError, match="k2"):
+        select({"a": 0.0}, k2)
+
+
+# the sum
+
+
+def test_the_sum_adds_an_ability_only_where_it_is_selected() -> None:
+    base = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([3.0])}
+    language = {"a": torch.tensor([0.5, -0.5]), "b": torch.tensor([1.0])}
+    math_, science = (
+        {"a": torch.tensor([4.0, 0.0]), "b": torch.tensor([8.0])},
+        {"a": torch.tensor([0.0, 16.0]), "b": torch.tensor([32.0])},
+    )
+    addends = [Addend(0.5, {"a"}, math_.__getitem__), Addend(0.25, {"a", "b"}, science.__getitem__)]
+    found = list(
+        combined_tensors(
+            ["a", "b"],
+            lambda name: base[name].clone(),
+            lambda name: language[name].clone(),
+            addends,
+            2.0,
+        )
+    )
+    assert [name for name, _ in found] == ["a", "b"]
+    assert found[0][1].tolist() == [1 + 2 * 0.5 + 0.5 * 4, 2 - 2 * 0.5 + 0.25 * 16]
+    assert found[1][1].tolist() == [3 + 2 * 1 + 0.25 * 32]
+
+
+def test_the_sum_of_bfloat16_parts_is_not_rounded_before_it_is_written() -> None:
+    base = torch.tensor([1.0], dtype=torch.bfloat16)
+    tiny = torch.tensor([2.0**-12])
+    ((_, found),) = combined_tensors(
+        ["w"], lambda _: base, lambda _: torch.zeros(1), [Addend(1.0, {"w"}, lambda _: tiny)], 1.0
+    )
+    assert found.dtype == torch.float32
+    assert found.item() == 1 + 2.0**-12

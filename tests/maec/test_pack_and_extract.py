@@ -1,0 +1,274 @@
+"""Ability packs and their extraction, against numpy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from maec.checkpoint import fingerprint, open_checkpoint
+from maec.errors import InputError
+from maec.extract import ability_weights, extract
+from maec.neurons import write_mask
+from maec.pack import open_pack, write_pack
+
+from . import numpy_reference as reference
+from .checkpoints import Tensors, llama, read, trained, write
+from .numpy_reference import HALF_ULP, share_of
+
+Parts = tuple[Path, Path, Path]
+
+
+@pytest.fixture
+def parts(tmp_path: Path, rng: np.random.Generator) -> Parts:
+    """Paths of a base, an ability model and a pivot model."""
+    origin = llama(rng)
+    return (
+        write(tmp_path / "base", origin, shards=2),
+        write(tmp_path / "ability", trained(rng, origin, frozen=["lm_head.weight"])),
+        write(tmp_path / "pivot", trained(rng, origin), shards=3),
+    )
+
+
+def expected_weights(
+    parts: Parts, mask: Tensors, alpha: float, beta: float
+) -> tuple[Tensors, Tensors]:
+    """R(A), and how far float32 may stray from it."""
+    base, ability, pivot = map(read, parts)
+    weights = reference.ability_weights(base, ability, pivot, mask, alpha, beta)
+    size = {
+        n: alpha * np.abs(ability[n] - base[n]) + beta * np.abs(pivot[n] - base[n]) for n in base
+    }
+    return weights, {n: 6 * HALF_ULP * size[n] for n in base}
+
+
+def key_neurons(parts: Parts, k1: float, granularity: str = "parameter") -> Tensors:
+    base, ability, _ = map(read, parts)
+    return reference.key_neurons(reference.value_change(base, ability), k1, granularity)
+
+
+@pytest.mark.parametrize("granularity", ["parameter", "row"])
+@pytest.mark.parametrize("k1", [0.05, 0.37, 1.0])
+def test_a_pack_holds_the_ability_weights_of_the_method(
+    tmp_path: Path, parts: Parts, k1: float, granularity: str
+) -> None:
+    base, ability, pivot = parts
+    out = extract(
+        base,
+        ability,
+        tmp_path / "pack",
+        pivot=pivot,
+        k1=k1,
+        alpha=0.7,
+        beta=0.3,
+        granularity=granularity,
+    )
+    assert out == tmp_path / "pack"
+    pack = open_pack(out)
+    mask = key_neurons(parts, k1, granularity)
+    weights, slack = expected_weights(parts, mask, 0.7, 0.3)
+    assert list(pack.names) == sorted(mask)
+    for name in pack.names:
+        assert (pack.mask(name).numpy() == mask[name]).all()
+        delta = pack.delta(name)
+        assert delta.dtype == torch.float32
+        assert not delta.numpy()[~mask[name]].any()
+        assert (np.abs(delta.numpy() - weights[name]) <= slack[name]).all(), name
+
+
+def test_the_default_is_the_one_of_the_method(tmp_path: Path, parts: Parts) -> None:
+    base, ability, pivot = parts
+    pack = open_pack(extract(base, ability, tmp_path / "pack", pivot=pivot))
+    mask = key_neurons(parts, 0.05)
+    weights, slack = expected_weights(parts, mask, 0.8, 0.2)
+    for name in mask:
+        assert (np.abs(pack.delta(name).numpy() - weights[name]) <= slack[name]).all()
+
+
+def test_without_pivot_the_weights_are_alpha_times_the_change(
+    tmp_path: Path, parts: Parts
+) -> None:
+    base, ability, _ = parts
+    pack = open_pack(extract(base, ability, tmp_path / "pack", k1=0.2, alpha=0.5, beta=0))
+    mask = key_neurons(parts, 0.2)
+    origin, changed = read(base), read(ability)
+    for name, marks in mask.items():
+        exact = np.where(marks, (changed[name] - origin[name]) * np.float32(0.5), 0)
+        assert (pack.delta(name).numpy() == exact).all()
+
+
+def test_a_pivot_that_is_missing_needs_beta_zero(tmp_path: Path, parts: Parts) -> None:
+    with pytest.raises(InputError, match="beta") as error:
+        extract(parts[0], parts[1], tmp_path / "pack", beta=0.2)
+    assert "pivot" in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "pack").exists()
+
+
+def test_a_given_mask_takes_the_place_of_the_top_share(tmp_path: Path, parts: Parts) -> None:
+    base, ability, pivot = parts
+    rng = np.random.default_rng(9)
+    mask = {name: rng.random(value.shape) < 0.1 for name, value in read(base).items()}
+    (tmp_path / "mask").mkdir()
+    write_mask(tmp_path / "mask", {n: torch.tensor(m) for n, m in mask.items()}, {"k1": 0.1})
+    pack = open_pack(
+        extract(base, ability, tmp_path / "pack", pivot=pivot, mask=tmp_path / "mask")
+    )
+    weights, slack = expected_weights(parts, mask, 0.8, 0.2)
+    for name in mask:
+        assert (pack.mask(name).numpy() == mask[name]).all()
+        assert (np.abs(pack.delta(name).numpy() - weights[name]) <= slack[name]).all()
+
+
+def test_a_mask_of_other_tensors_is_refused(tmp_path: Path, parts: Parts) -> None:
+    (tmp_path / "mask").mkdir()
+    wrong = {name: torch.ones(3, dtype=torch.bool) for name in read(parts[0])}
+    write_mask(tmp_path / "mask", wrong, {"k1": 1.0})
+    with pytest.raises(InputError) as error:
+        extract(
+            parts[0], parts[1], tmp_path / "pack", mask=tmp_path / "mask", beta=0
+        )
+    assert "\n" not in str(error.value) and sorted(wrong)[0] in str(error.value)
+    assert not (tmp_path / "pack").exists()
+
+
+def test_a_pack_is_sparse_on_disk(tmp_path: Path, parts: Parts) -> None:
+    extract(*parts[:2], tmp_path / "pack", beta=0, k1=0.05)
+    total = sum(value.size for value in read(parts[0]).values())
+    stored = sum(f.stat().st_size for f in (tmp_path / "pack").glob("*.safetensors"))
+    tensors = len(read(parts[0]))
+    # 4 bytes a key neuron, one bit a parameter, and a header entry or two a tensor
+    assert stored <= 4 * share_of(0.05, total) + total / 8 + 400 * tensors
+
+
+def test_a_pack_s_manifest_says_how_it_was_made(tmp_path: Path, parts: Parts) -> None:
+    base, ability, pivot = parts
+    out = extract(base, ability, tmp_path / "pack", pivot=pivot, k1=0.1, alpha=0.9, beta=0.4)
+    manifest = json.loads((out / "pack.json").read_text())
+    total = sum(value.size for value in read(base).values())
+    assert {key: manifest[key] for key in ("k1", "alpha", "beta", "granularity")} == {
+        "k1": 0.1,
+        "alpha": 0.9,
+        "beta": 0.4,
+        "granularity": "parameter",
+    }
+    text = json.dumps(manifest)
+    for path in parts:
+        assert fingerprint(open_checkpoint(path)) in text
+    assert total in manifest.values() and share_of(0.1, total) in manifest.values()
+    assert open_pack(out).manifest == manifest
+
+
+def test_extraction_does_not_depend_on_sharding_or_run(
+    tmp_path: Path, parts: Parts
+) -> None:
+    base, ability, pivot = parts
+    whole = write(tmp_path / "whole", read(base))
+    cut = write(tmp_path / "cut", read(ability), shards=5)
+    one = open_pack(extract(base, ability, tmp_path / "p1", pivot=pivot))
+    two = open_pack(extract(whole, cut, tmp_path / "p2", pivot=pivot))
+    for name in one.names:
+        assert one.mask(name).equal(two.mask(name))
+        assert one.delta(name).view(torch.int32).equal(two.delta(name).view(torch.int32))
+
+
+def test_the_stream_of_ability_weights_is_what_the_pack_holds(
+    tmp_path: Path, parts: Parts
+) -> None:
+    base, ability, pivot = map(open_checkpoint, parts)
+    pack = open_pack(extract(*parts[:2], tmp_path / "pack", pivot=parts[2], k1=0.1))
+    mask = {name: pack.mask(name) for name in pack.names}
+    names = []
+    for name, marks, delta in ability_weights(base, ability, pivot, mask, alpha=0.8, beta=0.2):
+        names.append(name)
+        assert marks.equal(mask[name]) and delta.equal(pack.delta(name))
+    assert names == list(pack.names)
+
+
+def test_a_pack_written_is_the_pack_read(tmp_path: Path) -> None:
+    """Also where a value inside the mask is zero, a tensor is all key and another has none."""
+    generator = torch.Generator().manual_seed(5)
+    masks = {
+        "all": torch.ones(3, 5, dtype=torch.bool),
+        "none": torch.zeros(7, dtype=torch.bool),
+        "some": torch.rand(4, 9, generator=generator) < 0.4,
+    }
+    deltas = {
+        n: torch.where(m, torch.randn(m.shape, generator=generator), 0) for n, m in masks.items()
+    }
+    deltas["all"][1, 2] = 0.0
+    (tmp_path / "pack").mkdir()
+    write_pack(
+        tmp_path / "pack",
+        ((name, masks[name], deltas[name]) for name in masks),
+        {"k1": 0.5, "corpora": ["math-en"]},
+    )
+    pack = open_pack(tmp_path / "pack")
+    assert pack.manifest["k1"] == 0.5 and pack.manifest["corpora"] == ["math-en"]
+    for name in masks:
+        assert pack.mask(name).equal(masks[name])
+        assert pack.delta(name).equal(deltas[name])
+
+
+@pytest.mark.parametrize("broken", ["missing", "no manifest", "no values", "a checkpoint"])
+def test_what_is_no_pack_is_refused(tmp_path: Path, parts: Parts, broken: str) -> None:
+    path = tmp_path / "pack"
+    if broken == "a checkpoint":
+        path = parts[0]
+    elif broken != "missing":
+        extract(*parts[:2], path, beta=0)
+        for file in path.glob("*.json" if broken == "no manifest" else "*.safetensors"):
+            file.unlink()
+    with pytest.raises(InputError) as error:
+        open_pack(path)
+    assert "\n" not in str(error.value) and path.name in str(error.value)
+
+
+@pytest.mark.parametrize("wrong", ["base", "ability", "pivot", "nan", "shape", "k1", "exists"])
+def test_bad_input_is_refused_before_any_work(
+    tmp_path: Path, parts: Parts, rng: np.random.Generator, wrong: str
+) -> None:
+    paths = dict(zip(("base", "ability", "pivot"), parts, strict=True))
+    how: dict[str, float] = {}
+    out = tmp_path / "out" / "pack"
+    out.parent.mkdir()
+    if wrong in paths:
+        paths[wrong] = tmp_path / "nowhere"
+        named = "nowhere"
+    elif wrong == "nan":
+        tensors = read(parts[2])
+        tensors["model.norm.weight"][3] = np.nan
+        paths["pivot"] = write(tmp_path / "bad", tensors)
+        named = "model.norm.weight"
+    elif wrong == "shape":
+        tensors = read(parts[1]) | {"model.norm.weight": np.ones(17, np.float32)}
+        paths["ability"] = write(tmp_path / "bad", tensors)
+        named = "model.norm.weight"
+    elif wrong == "k1":
+        how, named = {"k1": 1.5}, "k1"
+    else:
+        out.write_text("mine")
+        named = "pack"
+    before = sorted(out.parent.iterdir())
+    with pytest.raises(InputError) as error:
+        extract(paths["base"], paths["ability"], out, pivot=paths["pivot"], **how)
+    assert named in str(error.value) and "\n" not in str(error.value)
+    assert sorted(out.parent.iterdir()) == before
+
+
+def test_an_extraction_that_is_killed_leaves_no_folder(
+    tmp_path: Path, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: object, **__: object) -> Iterator[object]:
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr("maec.extract.ability_weights", dies)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        extract(*parts[:2], tmp_path / "pack", beta=0)
+    assert sorted(tmp_path.iterdir()) == before
