@@ -12,6 +12,9 @@ from rich.markup import escape
 
 from maec.errors import InputError
 
+OWN_FOLDERS = ("artifacts", "cache", "tasks", "training")
+"""What the harness makes in MAEC_HOME; nothing else there is ever deleted."""
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -111,10 +114,39 @@ def status() -> None:
     )
 
 
+@app.command()
+def clean(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete all artifacts and scores of this MAEC_HOME, after asking."""
+    import shutil
+
+    from harness import store
+    from harness.home import home
+
+    overview = store.overview()
+    if not home().is_dir():
+        print(f"{home()}: nothing to delete")
+        return
+    held = f"{overview['cells']} scores and " if overview else ""
+    question = f"delete {held}all artifacts in {home()}?"
+    if not yes and not typer.confirm(question):
+        print("kept everything")
+        return
+    with store.writer():  # nobody else may be writing
+        pass
+    for path in (home() / name for name in OWN_FOLDERS):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in (*home().glob("*.duckdb"), *home().glob("*.duckdb.wal")):
+        path.unlink()
+    print(f"deleted {held}all artifacts in {home()}")
+
+
 def _print_tables(matrix: Path) -> None:
     from harness.plan import make_plan
     from harness.spec import EMBEDDED, load_matrix
-    from harness.table import NOTE, rows, tables
+    from harness.table import rows, tables
+    from harness.world import NOTE
 
     planned = make_plan(load_matrix(matrix))
     console = Console(width=max(Console().width, 110))

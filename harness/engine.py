@@ -62,13 +62,14 @@ class _Vllm:
 
         on_gpu = bool(machine.gpus())
         only_gpu = {"gpu_memory_utilization": settings.memory_fraction} if on_gpu else {}
-        self.lm = VLLM(
+        self.lm = _without_bars(VLLM)(
             pretrained=str(base),
             dtype=settings.dtype,
             max_model_len=settings.max_model_len,
             max_num_seqs=settings.max_num_seqs,
             batch_size=EVERYTHING,
             enforce_eager=not on_gpu,
+            use_tqdm_on_load=False,
             worker_extension_cls="harness.served.ServedWeights",
             **only_gpu,
         )
@@ -102,7 +103,7 @@ class _Transformers:
         began = time.monotonic()
         from lm_eval.models.huggingface import HFLM
 
-        self.lm = HFLM(
+        self.lm = _without_bars(HFLM)(
             pretrained=str(base),
             dtype=settings.dtype,
             batch_size=settings.batch_size,
@@ -126,6 +127,19 @@ class _Transformers:
             if not torch.equal(live[name].cpu(), value.to(live[name].dtype)):
                 raise StaleWeights(f"{path}: tensor {name!r} did not reach the engine")
         return time.monotonic() - began
+
+
+def _without_bars(model: type) -> type:
+    """The lm-eval model without its own progress bars, which it has no setting for."""
+
+    class Silent(model):
+        def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
+            return super().loglikelihood(requests, disable_tqdm=True)
+
+        def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
+            return super().generate_until(requests, disable_tqdm=True)
+
+    return Silent
 
 
 def _quiet() -> None:

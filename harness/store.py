@@ -50,6 +50,12 @@ CREATE TABLE placements (
     model_path VARCHAR NOT NULL, cell VARCHAR, PRIMARY KEY (matrix, row));
 """
 
+_BY_WORDS = """
+    SELECT cell, avg(correct::INT) FILTER (words = 'known') AS known,
+           avg(correct::INT) FILTER (words = 'new') AS new
+    FROM items GROUP BY cell
+"""
+
 _ITEM_COLUMNS = [
     *("cell", "item", "id", "words", "prompt", "output", "extracted", "gold"),
     *("correct", "choices", "loglikelihoods", "filtered"),
@@ -154,10 +160,10 @@ def writer() -> Iterator[Writer]:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         connection = duckdb.connect(str(path))
-    except duckdb.IOException as error:
-        raise InputError(_busy(path, error)) from None
     except duckdb.Error as error:
-        raise InputError(_damaged(path, error)) from None
+        # a lock that another process holds is told from a damaged file by DuckDB's words alone
+        locked = isinstance(error, duckdb.IOException) and "lock" in str(error).lower()
+        raise InputError((_busy if locked else _damaged)(path, error)) from None
     try:
         _prepare(connection, path)
         yield Writer(connection)
@@ -194,17 +200,37 @@ def scores(keys: Sequence[str]) -> pd.DataFrame:
     Scores, known and new are shares in [0, 1]; ``known`` and ``new`` are NaN for tasks whose items
     are not marked.
     """
-    query = """
-        SELECT c.*, i.known, i.new FROM cells c LEFT JOIN (
-            SELECT cell, avg(correct::INT) FILTER (words = 'known') AS known,
-                   avg(correct::INT) FILTER (words = 'new') AS new
-            FROM items GROUP BY cell) i ON i.cell = c.key
+    query = f"""
+        SELECT c.*, w.known, w.new FROM cells c LEFT JOIN ({_BY_WORDS}) w ON w.cell = c.key
         WHERE c.key IN (SELECT unnest(?))
     """
     with reader() as connection:
         if connection is None:
             return pd.DataFrame(columns=["key"])
-        return connection.execute(query, [list(keys)]).df()
+        return connection.execute(query, [list(keys)]).fetch_df()
+
+
+def placed(path: Path | None = None) -> pd.DataFrame:
+    """Every row of every matrix with its score, for tables and charts; NaN where it is missing.
+
+    Columns: matrix, pivot, embedded, method, title, family, ability, language, seed, score,
+    stderr, known, new (shares in [0, 1]), n, created, model_path, task, task_path, cell.
+    """
+    query = f"""
+        WITH files AS (
+            SELECT matrix, arg_max(matrix_file, started) AS file FROM runs GROUP BY matrix)
+        SELECT p.matrix, coalesce(f.file ->> '$.pivot', 'en') AS pivot,
+               coalesce(f.file ->> '$.base' = 'embedded', false) AS embedded,
+               p.method, p.title, p.family, p.ability, p.language, p.seed, c.score, c.stderr,
+               w.known, w.new, c.n, c.created, p.model_path, c.task, c.task_path, p.cell
+        FROM placements p
+        LEFT JOIN files f USING (matrix)
+        LEFT JOIN cells c ON c.key = p.cell
+        LEFT JOIN ({_BY_WORDS}) w ON w.cell = p.cell
+        ORDER BY p.matrix, p.row
+    """
+    with reader(path) as connection:
+        return connection.execute(query).fetch_df() if connection else pd.DataFrame()
 
 
 def overview() -> dict[str, Any] | None:

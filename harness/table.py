@@ -9,11 +9,6 @@ from rich.table import Table
 from harness import store
 from harness.plan import Plan
 
-NOTE = (
-    "The embedded world's model has about 1M parameters: it checks the machinery and the "
-    "composition, and is no verdict on models of 8B parameters."
-)
-
 
 def rows(plan: Plan) -> list[dict[str, Any]]:
     """One row a cell of the matrix; ``score`` and what belongs to it is None where it is missing.

@@ -17,10 +17,10 @@ def model_card(report: dict[str, Any], name: str) -> str:
         [
             f"---\n{_front_matter(report)}---",
             f"# {name}",
-            f"Combined without training by MAEC {report['maec']} ([paper]({PAPER})): language weights "
-            "and ability weights of the parts below were added to the base model, ability weights "
-            "only inside their key neurons and in the tensors where they interfere least with the "
-            "languages.",
+            f"Combined without training by MAEC {report['maec']} ([paper]({PAPER})): the language "
+            "weights and ability weights of the parts below were added to the base model, ability "
+            "weights only inside their key neurons and in the tensors where they interfere least "
+            "with the languages.",
             "## Parts",
             _parts(report),
             *_abilities(report["abilities"]),
@@ -54,10 +54,9 @@ def _parts(report: dict[str, Any]) -> str:
         if part["pivot"]:
             rows.append(("pivot", part["pivot"], "subtracted from the ability above"))
     lines = ["| part | model | weight | SHA-256 of the weights |", "|---|---|---|---|"]
-    lines += [
-        f"| {role} | {name_of(part['path'])} | {weight} | `{part['fingerprint'][:16]}…` |"
-        for role, part, weight in rows
-    ]
+    for role, part, weight in rows:
+        name, digest = name_of(part["path"]), part["fingerprint"][:16]
+        lines.append(f"| {role} | {name} | {weight} | `{digest}…` |")
     return "\n".join(lines)
 
 
@@ -65,11 +64,11 @@ def _abilities(abilities: list[dict[str, Any]]) -> list[str]:
     """A heading and a line for each ability: how much of it there is and where it went."""
     lines = []
     for part in abilities:
-        tensors = part["tensors"].values()
-        selected = [entry for entry in tensors if entry["selected"]]
+        name, tensors = name_of(part["path"]), part["tensors"].values()
+        chosen = sum(entry["selected"] for entry in tensors)
         lines.append(
-            f"- {name_of(part['path'])}: {part['key_neurons']:,} key neurons of {part['N']:,} parameters "
-            f"({part['key_neurons'] / part['N']:.2%}); ability weights added to {len(selected)} of "
+            f"- {name}: {part['key_neurons']:,} key neurons of {part['N']:,} parameters "
+            f"({part['key_neurons'] / part['N']:.2%}); ability weights added to {chosen} of "
             f"{len(tensors)} tensors."
         )
     return ["## Abilities", *lines] if lines else []

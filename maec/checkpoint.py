@@ -90,7 +90,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """
     path = Path(path)
     if not path.is_dir():
-        raise InputError(f"{path}: no such folder; give a local checkpoint folder (hf download)")
+        raise InputError(
+            f"{path}: no such folder; give a checkpoint on this machine "
+            f"(`hf download ID --local-dir DIR` fetches one)"
+        )
     if not any((path / name).is_file() for name in _WEIGHTS):
         raise InputError(f"{path}: {_why_no_weights(path)}")
     if not (path / "config.json").is_file():

@@ -19,6 +19,7 @@ app = typer.Typer(
     name="maec",
     help="Extract abilities from models and combine them with languages (MAEC).",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_show_locals=False,
 )
 
@@ -40,6 +41,8 @@ def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
         except InputError as error:
             typer.echo(f"maec: {error}", err=True)
             raise typer.Exit(2) from error
+        except BrokenPipeError:  # `maec inspect PATH | head`
+            raise
         except OSError as error:
             typer.echo(f"maec: {error}", err=True)
             raise typer.Exit(1) from error
@@ -80,7 +83,7 @@ def extract(
     alpha: Annotated[float, typer.Option(help="Weight of the ability's change.")] = ALPHA,
     beta: Annotated[
         float | None,
-        typer.Option(help=f"Weight of the pivot's change  [default: {BETA} with --pivot, else 0]"),
+        typer.Option(help=f"Weight of the pivot's change; {BETA} with --pivot, else 0."),
     ] = None,
     granularity: Annotated[
         Granularity, typer.Option(help="Choose scalars, or whole rows.")
@@ -114,7 +117,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON rows.")] = False,
 ) -> None:
     """Show where key neurons lie, how similar ability and language are, what was selected."""
-    from maec.inspect import summary, table
+    from maec.inspect import summary, tables
 
     rows = summary(path)
     if as_json:
@@ -123,7 +126,9 @@ def inspect(
         return
     from rich.console import Console
 
-    Console().print(table(rows, title=str(path)))
+    console = Console()
+    for table in tables(rows):
+        console.print(table)
 
 
 def main() -> None:

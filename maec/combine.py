@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 
 from maec.errors import InputError
+from maec.pieces import pieces
 
 Read = Callable[[str], Tensor]
 Ranking = Literal["signed", "absolute"]
-
-_PIECE = 2**22  # entries summed at a time in float64
 
 
 def language_weights(base: Tensor, languages: Iterable[tuple[Tensor, float]]) -> Tensor:
@@ -27,10 +26,10 @@ def language_weights(base: Tensor, languages: Iterable[tuple[Tensor, float]]) ->
 
     The sum runs in the order given; zero without languages.
     """
-    base = base.float()
-    total = torch.zeros_like(base)
+    total = torch.zeros(base.shape)
     for tensor, mu in languages:
-        total.add_(tensor.float().sub_(base), alpha=mu)
+        for t, trained, origin in pieces(total, tensor, base):
+            t.add_(trained.float() - origin, alpha=mu)
     return total
 
 
@@ -42,7 +41,7 @@ def cosine_similarity(a: Tensor, b: Tensor) -> float:
     decide between tensors that are equally similar.
     """
     product = square_a = square_b = 0.0
-    for x, y in zip(a.flatten().split(_PIECE), b.flatten().split(_PIECE), strict=True):
+    for x, y in pieces(a, b):
         x, y = x.double(), y.double()
         product += float(x @ y)
         square_a += float(x @ x)
@@ -98,4 +97,4 @@ def combined_tensors(
         for ability in abilities:
             if name in ability.selected:
                 change.add_(ability.delta(name), alpha=ability.gamma)
-        yield name, change.add_(tensor.float())
+        yield name, change.add_(tensor)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 import maec
@@ -22,6 +23,7 @@ from maec.neurons import (
     value_change,
 )
 from maec.pack import write_pack
+from maec.pieces import pieces
 from maec.progress import Track, silent
 from maec.provenance import known_corpora, source
 
@@ -52,12 +54,15 @@ class AbilityWeights:
 
     def entries(self, name: str) -> tuple[Tensor, Tensor]:
         """``mask`` and ``delta`` of this tensor."""
-        mask = self.mask(name)
-        origin = self.base.read(name).float()
-        delta = self.ability.read(name).float().sub_(origin).mul_(self.alpha)
-        if self.pivot is not None and self.beta:
-            delta.sub_(self.pivot.read(name).float().sub_(origin), alpha=self.beta)
-        return mask, delta.masked_fill_(~mask, 0.0)
+        mask, origin = self.mask(name), self.base.read(name)
+        general = self.pivot.read(name) if self.pivot is not None else origin
+        delta = torch.zeros(origin.shape)
+        parts = pieces(delta, mask, self.ability.read(name), general, origin)
+        for d, inside, theta_a, theta_l, theta_o in parts:
+            d.add_(theta_a.float() - theta_o, alpha=self.alpha)
+            d.sub_(theta_l.float() - theta_o, alpha=self.beta)
+            d.masked_fill_(~inside, 0.0)
+        return mask, delta
 
 
 def ability_weights(

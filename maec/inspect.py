@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,27 +63,29 @@ def layer_and_module(name: str) -> tuple[int | None, str]:
     return (int(layer.group(1)) if layer else None), module.removesuffix(".weight")
 
 
-def table(rows: list[dict[str, Any]], title: str) -> Table:
-    """The rows of ``summary`` as a table for the terminal."""
+def tables(rows: list[dict[str, Any]]) -> Iterator[Table]:
+    """The rows of ``summary`` for the terminal, one table for each ability."""
     from rich.table import Table
 
-    columns = ["ability", "layer", "module", "parameters", "key neurons", "share"]
-    result = Table(*columns, "similarity", "selected", title=title)
-    for column in result.columns[3:7]:
-        column.justify = "right"
-    for row in rows:
-        merged = row["similarity"] is not None
-        result.add_row(
-            row["ability"] or "",
-            "" if row["layer"] is None else str(row["layer"]),
-            row["module"],
-            f"{row['parameters']:,}",
-            f"{row['key_neurons']:,}",
-            f"{row['share']:.2%}",
-            f"{row['similarity']:+.4f}" if merged else "",
-            ("yes" if row["selected"] else "no") if merged else "",
-        )
-    return result
+    for ability, group in groupby(rows, key=lambda row: row["ability"]):
+        entries = list(group)
+        merged = entries[0]["similarity"] is not None
+        table = Table(title=ability)
+        for column in ("layer", "key neurons", "share", *(["similarity"] if merged else [])):
+            table.add_column(column, justify="right")
+        if merged:
+            table.add_column("selected")
+        table.add_column("module", overflow="fold")
+        for row in entries:
+            cells = [
+                "" if row["layer"] is None else str(row["layer"]),
+                f"{row['key_neurons']:,}",
+                f"{row['share']:.2%}",
+            ]
+            if merged:
+                cells += [f"{row['similarity']:+.4f}", "yes" if row["selected"] else "no"]
+            table.add_row(*cells, row["module"])
+        yield table
 
 
 def _row(ability: str | None, name: str, entry: dict[str, Any]) -> dict[str, Any]:

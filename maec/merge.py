@@ -31,6 +31,7 @@ from maec.extract import AbilityWeights, require_shapes
 from maec.folder import new_folder, require_new, require_space
 from maec.neurons import locate, value_change
 from maec.pack import Pack, open_pack
+from maec.pieces import pieces
 from maec.progress import Track, silent
 from maec.provenance import known_corpora, source
 from maec.recipe import AbilityPart, LanguagePart, Recipe
@@ -134,8 +135,9 @@ class _Rounding:
     error: float = 0.0
 
     def add(self, base: Tensor, exact: Tensor, rounded: Tensor) -> None:
-        self.error += _squared_norm(rounded.float().sub_(exact))
-        self.change += _squared_norm(exact - base.float())
+        for before, after, stored in pieces(base, exact, rounded):
+            self.change += _squared_norm(after.double() - before)
+            self.error += _squared_norm(stored.double() - after)
 
     @property
     def relative(self) -> float:
@@ -198,7 +200,7 @@ def _select(parts: _Parts, ability: _Ability, track: Track) -> _Selected:
     counts, similarity = {}, {}
     for name in track(shapes, "similarity"):
         mask, delta = weights.entries(name)
-        counts[name] = int(mask.sum())
+        counts[name] = int(mask.count_nonzero())
         similarity[name] = cosine_similarity(delta, parts.language_weights(name))
     selected = select(similarity, part.k2, recipe.similarity)
     return _Selected(ability, weights, counts, similarity, selected)
@@ -219,7 +221,7 @@ def _stream(
             yield name, exact
             continue
         rounded = exact.to(dtype)
-        if not torch.isfinite(rounded).all():
+        if exact.numel() and not all(torch.isfinite(end) for end in rounded.aminmax()):
             raise InputError(
                 f"tensor {name!r}: the result overflows {parts.recipe.dtype}; "
                 f"give another dtype, or smaller weights"
@@ -279,5 +281,5 @@ def _result_bytes(parts: _Parts) -> int:
     return sum(info.numel * itemsize if info.is_float else info.nbytes for info in infos)
 
 
-def _squared_norm(tensor: Tensor) -> float:
-    return float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) ** 2
+def _squared_norm(vector: Tensor) -> float:
+    return float(vector @ vector)

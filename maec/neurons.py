@@ -20,6 +20,7 @@ from torch import Tensor
 
 from maec.checkpoint import Checkpoint
 from maec.errors import InputError
+from maec.pieces import pieces
 from maec.progress import Track, silent
 from maec.tensors import TensorInfo, open_tensors, read_json, write_json, write_tensors
 
@@ -30,8 +31,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 Granularity = Literal["parameter", "row"]
 
 MASK_FILE = "mask.json"
-_PIECE = 2**22  # entries counted at a time, so that counting needs little memory of its own
-_ABOVE_ALL = 2**31 - 1  # bits above those of every number
+_INFINITE = 0x7F800000  # the bits of infinity; those of NaN are above, all numbers below
 
 
 def value_change(base: Checkpoint, trained: Checkpoint) -> Importance:
@@ -41,7 +41,11 @@ def value_change(base: Checkpoint, trained: Checkpoint) -> Importance:
     """
 
     def change(name: str) -> Tensor:
-        return trained.read(name).float().sub_(base.read(name)).abs_()
+        theta_o, theta = base.read(name), trained.read(name)
+        result = torch.empty(theta_o.shape)
+        for out, after, before in pieces(result, theta, theta_o):
+            out.copy_(after.float() - before).abs_()
+        return result
 
     return change
 
@@ -51,8 +55,8 @@ class KeyNeurons(Mapping[str, Tensor]):
     """N_A as a mapping from tensor names to bool tensors, each computed when it is asked for.
 
     An entry (or row) belongs to N_A if the bits of its score lie above ``threshold``, or are equal
-    to it and the entry is among the first ``ties[name]`` such entries of its tensor (all of them
-    where ``ties`` is None).
+    to it and the entry is among the first ``ties[name]`` (0 where absent) such entries of its
+    tensor; where ``ties`` is None, all of them are.
     """
 
     importance: Importance
@@ -63,13 +67,13 @@ class KeyNeurons(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         shape = self.shapes[name]
-        bits = _score_bits(self.importance, name, shape, self.granularity)
-        if self.ties is None:
-            chosen = bits >= self.threshold
-        else:
-            chosen = bits > self.threshold
-            if quota := self.ties.get(name, 0):
-                chosen[(bits == self.threshold).nonzero()[:quota]] = True
+        scores = _scores(self.importance, name, shape, self.granularity)
+        chosen = torch.empty(scores.shape, dtype=torch.bool)
+        for out, piece in pieces(chosen, scores):
+            torch.ge(_bits(piece), self.threshold, out=out)
+        if self.ties is not None:
+            tied = (_bits(scores) == self.threshold).nonzero()[:, 0]
+            chosen[tied[self.ties.get(name, 0) :]] = False
         if self.granularity == "row":
             chosen = chosen[:, None].expand(-1, math.prod(shape) // len(chosen)).contiguous()
         return chosen.reshape(shape)
@@ -103,22 +107,22 @@ def locate(
     shapes = dict(sorted(shapes.items()))
     wanted = math.floor(k1 * sum(_units(shape, granularity) for shape in shapes.values()) + 0.5)
     if wanted == 0:
-        return KeyNeurons(importance, shapes, granularity, _ABOVE_ALL, {})
+        return KeyNeurons(importance, shapes, granularity, _INFINITE + 1, {})
 
-    def bits(name: str) -> Tensor:
-        return _score_bits(importance, name, shapes[name], granularity)
+    def counted(digit: Callable[[np.ndarray], np.ndarray], work: str) -> np.ndarray:
+        """How often each value of a 16-bit digit occurs among the scores of all tensors."""
+        counts = np.zeros(2**16, dtype=np.int64)
+        for name in track(shapes, work):
+            for (piece,) in pieces(_scores(importance, name, shapes[name], granularity)):
+                bits = _bits(piece).numpy()
+                if bits.max(initial=0) > _INFINITE:
+                    raise InputError(f"tensor {name!r}: its importance holds NaN")
+                counts += np.bincount(digit(bits), minlength=2**16)
+        return counts
 
-    counts = torch.zeros(2**15, dtype=torch.int64)  # the sign bit is 0
-    for name in track(shapes, "key neurons: first digit"):
-        for piece in bits(name).split(_PIECE):
-            counts += torch.bincount(piece >> 16, minlength=2**15)
+    counts = counted(lambda bits: bits >> 16, "key neurons: first digit")
     high, above = _digit(counts, wanted)
-
-    counts = torch.zeros(2**16, dtype=torch.int64)
-    for name in track(shapes, "key neurons: second digit"):
-        for piece in bits(name).split(_PIECE):
-            low_digits = piece[piece >> 16 == high] & 0xFFFF
-            counts += torch.bincount(low_digits, minlength=2**16)
+    counts = counted(lambda bits: bits[bits >> 16 == high] & 0xFFFF, "key neurons: second digit")
     low, above_in_digit = _digit(counts, wanted - above)
 
     threshold = high << 16 | low
@@ -127,7 +131,8 @@ def locate(
         return KeyNeurons(importance, shapes, granularity, threshold, None)
     ties = {}
     for name in track(shapes, "key neurons: ties"):
-        ties[name] = min(tied, int((bits(name) == threshold).sum()))
+        scores = _scores(importance, name, shapes[name], granularity)
+        ties[name] = min(tied, int((_bits(scores) == threshold).count_nonzero()))
         tied -= ties[name]
         if tied == 0:
             break
@@ -220,7 +225,7 @@ def unpack_bits(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def describe_mask(mask: Tensor) -> dict[str, Any]:
     """What a manifest says about one tensor of a mask."""
-    return {"shape": list(mask.shape), "key_neurons": int(mask.sum())}
+    return {"shape": list(mask.shape), "key_neurons": int(mask.count_nonzero())}
 
 
 def require_packed(
@@ -239,23 +244,26 @@ def _units(shape: tuple[int, ...], granularity: Granularity) -> int:
     return shape[0] if len(shape) > 1 else 1
 
 
-def _score_bits(
+def _scores(
     importance: Importance, name: str, shape: tuple[int, ...], granularity: Granularity
 ) -> Tensor:
-    """Scores of one tensor's entries or rows, flat, as the int32 that their float32 bits spell."""
-    scores = importance(name).float().abs().reshape(_units(shape, granularity), -1)
-    if granularity == "row":
-        # a float32 mean would depend on how a machine splits the sum
-        scores = scores.mean(dim=1, dtype=torch.float64).float()
-    scores = scores.flatten()
-    if scores.isnan().any():
-        raise InputError(f"tensor {name!r}: its importance holds NaN; the training diverged")
-    return scores.view(torch.int32)
+    """What the entries or rows of one tensor compete with: float32, flat."""
+    values = importance(name).float().contiguous()
+    if granularity == "parameter":
+        return values.view(-1)
+    # summed in float64: a float32 mean would depend on how a machine splits the sum
+    rows = values.view(_units(shape, granularity), -1).abs()
+    return rows.mean(dim=1, dtype=torch.float64).float()
 
 
-def _digit(counts: Tensor, wanted: int) -> tuple[int, int]:
+def _bits(scores: Tensor) -> Tensor:
+    """The bits of float32 magnitudes as int32, which are in the order of the magnitudes."""
+    return scores.abs().view(torch.int32)
+
+
+def _digit(counts: np.ndarray, wanted: int) -> tuple[int, int]:
     """The digit of the ``wanted``-th largest number, and how many numbers have a larger one."""
-    at_least = counts.flip(0).cumsum(0)
-    place = int(torch.searchsorted(at_least, wanted))
+    at_least = counts[::-1].cumsum()
+    place = int(np.searchsorted(at_least, wanted))
     above = int(at_least[place - 1]) if place else 0
     return len(counts) - 1 - place, above

@@ -144,13 +144,18 @@ def load_recipe(path: Path) -> Recipe:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise InputError(f"{path}: cannot be read: {reason}; give a recipe file") from error
     except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path}: not YAML: {_yaml_mistake(error)}") from error
     if not isinstance(data, dict):
         raise InputError(f"{path}: not a recipe; write keys such as 'base:' and 'languages:'")
     try:
         return Recipe.model_validate(data, context={"folder": path.absolute().parent})
     except ValidationError as error:
         raise InputError(f"{path}: {_first_mistake(error)}") from error
+
+
+def _yaml_mistake(error: yaml.YAMLError) -> str:
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    return f"line {mark.line + 1}: {problem}" if mark else " ".join(str(error).split())
 
 
 def _resolved(model: _Model) -> _Model:

@@ -94,8 +94,7 @@ def _switched(language: Language, rng: random.Random, half: Half | None) -> str:
 def _parallel(language: Language, rng: random.Random, half: Half | None) -> str:
     sentences = _document(_draw(language, rng, half))
     # two sentences at most, so that both texts fit into a training block
-    kept = sorted(rng.sample(range(len(sentences)), min(2, len(sentences))))
-    sentences = [sentences[index] for index in kept]
+    sentences = sentences[:2] if rng.random() < 0.5 else [rng.choice(sentences)]
     texts = [render(sentences, language, rng), render(sentences, pivot(), rng)]
     if rng.random() < 0.25:
         texts.reverse()

@@ -4,13 +4,16 @@ import random
 from typing import Any
 
 from harness.embedded.corpora import ABILITIES, question
-from harness.embedded.lexicon import Language, labels, load
+from harness.embedded.lexicon import CONTENT, Language, concepts, labels, load
 from harness.embedded.meanings import Draw, Half, description, quantities
 from harness.embedded.sentences import render
 from maec.errors import InputError, nearest
 
 COUNTS = {"test": 240, "dev": 120}
 """Items a cell, unless asked for another number."""
+
+REPEATS = 1000
+"""Statements drawn again in a row before there are taken to be no more."""
 
 
 def items(ability: str, language: str, split: str, n: int | None = None) -> list[dict[str, Any]]:
@@ -32,12 +35,20 @@ def items(ability: str, language: str, split: str, n: int | None = None) -> list
             )
     spoken = load(language)
     count = COUNTS[split] if n is None else n
-    if not spoken.new:
-        return _half(ability, spoken, split, "known", count)
+    if len(halves := _halves(spoken)) == 1:
+        return _half(ability, spoken, split, halves[0], count)
     return [
         *_half(ability, spoken, split, "known", (count + 1) // 2),
         *_half(ability, spoken, split, "new", count // 2),
     ]
+
+
+def _halves(language: Language) -> tuple[Half, ...]:
+    """The halves that have words: the pivot has no new ones, a language added later no known."""
+    content = {concept for category in CONTENT for concept in concepts()[category]}
+    if not language.new:
+        return ("known",)
+    return ("new",) if language.new >= content else ("known", "new")
 
 
 def _half(ability: str, language: Language, split: str, half: Half, n: int) -> list[dict[str, Any]]:
@@ -45,17 +56,20 @@ def _half(ability: str, language: Language, split: str, half: Half, n: int) -> l
     draw = Draw(rng, language, half)
     make = _math if ability == "math" else _science
     found: dict[tuple[str, ...], dict[str, Any]] = {}
-    for _ in range(100 * n):
-        if len(found) == n:
-            break
+    repeats = 0
+    while len(found) < n:
         told, item = make(draw, language, split)
+        if told in found:
+            repeats += 1
+            if repeats > REPEATS:
+                raise InputError(
+                    f"{ability}/{language.code}/{split}: {n} {half} items asked for, there are "
+                    f"only about {len(found)}; ask for fewer"
+                )
+            continue
+        repeats = 0
         name = f"{ability}-{language.code}-{split}-{half}-{len(found):03d}"
-        found.setdefault(told, {"id": name, **item, "words": half})
-    if len(found) < n:
-        raise InputError(
-            f"{ability}/{language.code}/{split}: {n} {half} items asked for, there are only "
-            f"{len(found)}; ask for fewer"
-        )
+        found[told] = {"id": name, **item, "words": half}
     return list(found.values())
 
 

@@ -126,9 +126,7 @@ def test_an_index_that_points_outside_its_folder_is_refused(make: Make) -> None:
     path, other = make("m", shards=2), make("other")
     index_file = path / "model.safetensors.index.json"
     index = json.loads(index_file.read_text())
-    index["weight_map"] = dict.fromkeys(
-        index["weight_map"], f"../{other.name}/model.safetensors"
-    )
+    index["weight_map"] = dict.fromkeys(index["weight_map"], f"../{other.name}/model.safetensors")
     index_file.write_text(json.dumps(index))
     with pytest.raises(InputError) as error:
         open_checkpoint(path)
@@ -208,9 +206,7 @@ def test_a_tensor_of_another_shape_is_named(make: Make, rng: np.random.Generator
 
 
 @pytest.mark.parametrize("name", ["model.norm.weight", "lm_head.weight"])
-def test_a_tensor_that_one_lacks_is_named(
-    make: Make, rng: np.random.Generator, name: str
-) -> None:
+def test_a_tensor_that_one_lacks_is_named(make: Make, rng: np.random.Generator, name: str) -> None:
     tensors = llama(rng)
     one = make("one", tensors)
     two = make("two", {n: v for n, v in tensors.items() if n != name})
@@ -220,9 +216,7 @@ def test_a_tensor_that_one_lacks_is_named(
         one_line(error, name)
 
 
-def test_the_first_differing_tensor_is_the_one_named(
-    make: Make, rng: np.random.Generator
-) -> None:
+def test_the_first_differing_tensor_is_the_one_named(make: Make, rng: np.random.Generator) -> None:
     tensors = llama(rng)
     one, two = make("one", tensors), make("two", {n: v[:-1] for n, v in tensors.items()})
     with pytest.raises(InputError) as error:
@@ -288,9 +282,7 @@ def test_the_largest_finite_numbers_are_finite(tmp_path: Path, dtype: str) -> No
 # fingerprint
 
 
-def test_a_fingerprint_ignores_sharding_and_metadata(
-    make: Make, rng: np.random.Generator
-) -> None:
+def test_a_fingerprint_ignores_sharding_and_metadata(make: Make, rng: np.random.Generator) -> None:
     tensors = llama(rng)
     backwards = dict(reversed(tensors.items()))
     paths = [
@@ -394,9 +386,7 @@ def test_a_tensor_that_is_a_view_is_written_as_it_looks(tmp_path: Path) -> None:
     assert all(read_torch(tmp_path)[name].equal(view) for name, view in views.items())
 
 
-def test_companions_are_the_base_s_with_the_dtype_of_the_result(
-    make: Make, tmp_path: Path
-) -> None:
+def test_companions_are_the_base_s_with_the_dtype_of_the_result(make: Make, tmp_path: Path) -> None:
     base = make("base", dtype="float32")
     out = tmp_path / "out"
     out.mkdir()

@@ -77,7 +77,7 @@ def test_importing_a_light_module_imports_nothing_heavy(module: str) -> None:
 
 
 def test_help_and_refusals_import_nothing_heavy(world: Path) -> None:
-    """What a user is told before any work costs no torch either."""
+    """What a user is told about a recipe at once costs no torch either."""
     code = f"""
 import sys
 from maec.cli import main
@@ -88,7 +88,8 @@ except SystemExit as exit:
     print("exit", exit.code)
 print("heavy", [m for m in {HEAVY} if m in sys.modules])
 """
-    for arguments in (["merge", "--help"], ["merge", str(recipe(world, base="gone")), "out"]):
+    misspelt = str(recipe(world, lanugages=[]))
+    for arguments in (["merge", "--help"], ["merge", misspelt, "out"]):
         done = python("-c", code, *arguments)
         assert "heavy []" in done.stdout, done.stderr
         assert f"exit {0 if '--help' in arguments else 2}" in done.stdout

@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from maec import combine
 from maec.errors import InputError
 from maec.extract import extract
 from maec.merge import merge, merged_tensors
@@ -111,9 +112,7 @@ def test_a_merge_is_what_numpy_computes(tmp_path: Path, case: Case) -> None:
     entries = [entry(abilities[0], math, pivot), entry(abilities[1], science, None)]
     if case.packs:
         how = {key: entries[0][key] for key in ("k1", "alpha", "beta")}
-        extract(
-            base, math, tmp_path / "pack", pivot=pivot, granularity=case.granularity, **how
-        )
+        extract(base, math, tmp_path / "pack", pivot=pivot, granularity=case.granularity, **how)
         entries[0] = {"pack": tmp_path / "pack", "gamma": 0.5, "k2": 0.8}
 
     out = save_merge(
@@ -138,12 +137,13 @@ def test_a_merge_is_what_numpy_computes(tmp_path: Path, case: Case) -> None:
     assert {t.dtype for t in read_torch(out).values()} == {checkpoints.DTYPES[case.out_dtype]}
     assert numpy_reference.differences(read(out), expected, case.out_dtype) == []
     record = json.loads((out / "maec.json").read_text())
-    assert selected_in(record) == expected.selected
-
-
-def selected_in(record: dict[str, object]) -> list[set[str]]:
-    """T(A) of every ability, in the recipe's order, as maec.json tells it."""
-    raise NotImplementedError
+    told = {part["path"]: part["tensors"] for part in record["abilities"]}
+    for i, part in enumerate(entries):
+        tensors = told[str(part.get("pack") or part["model"])]
+        assert {n for n, entry in tensors.items() if entry["selected"]} == expected.selected[i]
+        for name, entry_ in tensors.items():
+            assert entry_["key_neurons"] == expected.masks[i][name].sum()
+            assert entry_["similarity"] == pytest.approx(expected.similarities[i][name], abs=1e-5)
 
 
 # properties
@@ -160,7 +160,7 @@ def worlds(draw: st.DrawFn) -> tuple[np.random.Generator, Tensors, dict[str, obj
 
 
 World = tuple[np.random.Generator, Tensors, dict[str, object]]
-FEW = settings(max_examples=12)
+FEW = settings(max_examples=10)
 
 
 @pytest.fixture
@@ -236,7 +236,9 @@ def test_the_result_does_not_depend_on_sharding_or_the_order_of_entries(
         write(cut / name, turned, shards=shards)
 
     def recipe(root: Path, languages: list[int], abilities: list[int]) -> dict[str, object]:
-        language = [{"model": root / n, "mu": mu} for n, mu in zip(("es", "zh", "te"), MUS)]
+        language = [
+            {"model": root / n, "mu": mu} for n, mu in zip(("es", "zh", "te"), MUS, strict=True)
+        ]
         ability = [
             {"model": root / "math", "beta": 0, "k1": 0.2, "gamma": 0.3, "k2": 0.6},
             {"model": root / "science", "beta": 0, "k1": 0.4, "gamma": 0.7, "k2": 0.9},
@@ -249,7 +251,6 @@ def test_the_result_does_not_depend_on_sharding_or_the_order_of_entries(
         }
 
     first = streamed(folder, **recipe(whole, [0, 1, 2], [0, 1]))
-    assert same_bits(first, streamed(folder, **recipe(whole, language_order, ability_order)))
     assert same_bits(first, streamed(folder, **recipe(cut, language_order, ability_order)))
 
 
@@ -529,7 +530,9 @@ def metadata_of(file: Path) -> dict[str, str] | None:
 @pytest.mark.parametrize("kind", ["folder", "file"])
 def test_what_lies_at_the_output_is_left_alone(ready: Ready, kind: str) -> None:
     out = ready.folder / "out"
-    out.mkdir() if kind == "folder" else out.write_text("mine")
+    if kind == "folder":
+        out.mkdir()
+    (out / "mine.txt" if kind == "folder" else out).write_text("mine")
     ready.refused(str(out))
 
 
@@ -549,10 +552,7 @@ def test_a_disk_without_room_is_refused_before_work(
 def test_a_merge_that_dies_in_the_stream_leaves_no_folder(
     ready: Ready, monkeypatch: pytest.MonkeyPatch, failure: type[BaseException]
 ) -> None:
-    """Whatever reads a tensor for the merge fails after a few of them."""
-    import maec.merge
-
-    stream = maec.merge.merged_tensors
+    stream = combine.combined_tensors
     recipe = load_recipe(write_recipe(ready.folder / "recipe.yaml", **ready.keys))
 
     def dying(*args: object, **keys: object) -> Iterator[tuple[str, torch.Tensor]]:
@@ -561,7 +561,7 @@ def test_a_merge_that_dies_in_the_stream_leaves_no_folder(
                 raise failure
             yield item
 
-    monkeypatch.setattr(maec.merge, "merged_tensors", dying)
+    monkeypatch.setattr("maec.merge.combined_tensors", dying)
     before = tree(ready.folder)
     with pytest.raises(failure):
         merge(recipe, ready.folder / "out")

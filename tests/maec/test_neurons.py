@@ -147,9 +147,7 @@ def test_a_large_tensor_is_found_as_sorting_finds_it(granularity: str) -> None:
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 def test_the_mask_does_not_depend_on_order_run_or_threads(granularity: str) -> None:
     rng = np.random.default_rng(3)
-    importance = {
-        f"w{i}": rng.integers(0, 50, (40, 256)).astype(np.float32) / 7 for i in range(6)
-    }
+    importance = {f"w{i}": rng.integers(0, 50, (40, 256)).astype(np.float32) / 7 for i in range(6)}
     first = found_by_maec(importance, 0.3, granularity)
     assert equal(found_by_maec(importance, 0.3, granularity), first)
     turned = dict(reversed(importance.items()))
@@ -187,9 +185,7 @@ def test_key_rows_are_those_that_sorting_finds(importance: Tensors, k1: float) -
 
 
 @given(importances(), K1)
-def test_the_number_of_key_rows_is_exact_and_rows_are_whole(
-    importance: Tensors, k1: float
-) -> None:
+def test_the_number_of_key_rows_is_exact_and_rows_are_whole(importance: Tensors, k1: float) -> None:
     mask = found_by_maec(importance, k1, "row")
     rows = [value.reshape(1, -1) if value.ndim == 1 else value for value in mask.values()]
     assert all((part.all(1) == part.any(1)).all() for part in rows)
@@ -229,7 +225,7 @@ def test_a_share_outside_its_range_is_refused(k1: float, granularity: str) -> No
 def test_a_nan_is_refused_and_its_tensor_named(granularity: str) -> None:
     importance = {"a": np.ones((2, 2), np.float32), "b": np.ones((2, 2), np.float32)}
     importance["b"][1, 1] = np.nan
-    with pytest.raises(InputError, match="'?b'?") as error:
+    with pytest.raises(InputError, match=r"'b'") as error:
         found_by_maec(importance, 0.5, granularity)
     assert "\n" not in str(error.value) and "NaN" in str(error.value)
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from maec.checkpoint import fingerprint, open_checkpoint
 from maec.errors import InputError
@@ -90,9 +89,7 @@ def test_the_default_is_the_one_of_the_method(tmp_path: Path, parts: Parts) -> N
         assert (np.abs(pack.delta(name).numpy() - weights[name]) <= slack[name]).all()
 
 
-def test_without_pivot_the_weights_are_alpha_times_the_change(
-    tmp_path: Path, parts: Parts
-) -> None:
+def test_without_pivot_the_weights_are_alpha_times_the_change(tmp_path: Path, parts: Parts) -> None:
     base, ability, _ = parts
     pack = open_pack(extract(base, ability, tmp_path / "pack", k1=0.2, alpha=0.5, beta=0))
     mask = key_neurons(parts, 0.2)
@@ -115,9 +112,7 @@ def test_a_given_mask_takes_the_place_of_the_top_share(tmp_path: Path, parts: Pa
     mask = {name: rng.random(value.shape) < 0.1 for name, value in read(base).items()}
     (tmp_path / "mask").mkdir()
     write_mask(tmp_path / "mask", {n: torch.tensor(m) for n, m in mask.items()}, {"k1": 0.1})
-    pack = open_pack(
-        extract(base, ability, tmp_path / "pack", pivot=pivot, mask=tmp_path / "mask")
-    )
+    pack = open_pack(extract(base, ability, tmp_path / "pack", pivot=pivot, mask=tmp_path / "mask"))
     weights, slack = expected_weights(parts, mask, 0.8, 0.2)
     for name in mask:
         assert (pack.mask(name).numpy() == mask[name]).all()
@@ -129,9 +124,7 @@ def test_a_mask_of_other_tensors_is_refused(tmp_path: Path, parts: Parts) -> Non
     wrong = {name: torch.ones(3, dtype=torch.bool) for name in read(parts[0])}
     write_mask(tmp_path / "mask", wrong, {"k1": 1.0})
     with pytest.raises(InputError) as error:
-        extract(
-            parts[0], parts[1], tmp_path / "pack", mask=tmp_path / "mask", beta=0
-        )
+        extract(parts[0], parts[1], tmp_path / "pack", mask=tmp_path / "mask", beta=0)
     assert "\n" not in str(error.value) and sorted(wrong)[0] in str(error.value)
     assert not (tmp_path / "pack").exists()
 
@@ -163,9 +156,7 @@ def test_a_pack_s_manifest_says_how_it_was_made(tmp_path: Path, parts: Parts) ->
     assert open_pack(out).manifest == manifest
 
 
-def test_extraction_does_not_depend_on_sharding_or_run(
-    tmp_path: Path, parts: Parts
-) -> None:
+def test_extraction_does_not_depend_on_sharding_or_run(tmp_path: Path, parts: Parts) -> None:
     base, ability, pivot = parts
     whole = write(tmp_path / "whole", read(base))
     cut = write(tmp_path / "cut", read(ability), shards=5)
@@ -176,9 +167,7 @@ def test_extraction_does_not_depend_on_sharding_or_run(
         assert one.delta(name).view(torch.int32).equal(two.delta(name).view(torch.int32))
 
 
-def test_the_stream_of_ability_weights_is_what_the_pack_holds(
-    tmp_path: Path, parts: Parts
-) -> None:
+def test_the_stream_of_ability_weights_is_what_the_pack_holds(tmp_path: Path, parts: Parts) -> None:
     base, ability, pivot = map(open_checkpoint, parts)
     pack = open_pack(extract(*parts[:2], tmp_path / "pack", pivot=parts[2], k1=0.1))
     mask = {name: pack.mask(name) for name in pack.names}

@@ -102,9 +102,7 @@ def test_languages_or_abilities_may_be_left_out(tmp_path: Path) -> None:
     ("wrong", "right"),
     [("languges", "languages"), ("bas", "base"), ("similarty", "similarity"), ("lamda", "lambda")],
 )
-def test_a_misspelt_key_is_named_with_the_nearest(
-    tmp_path: Path, wrong: str, right: str
-) -> None:
+def test_a_misspelt_key_is_named_with_the_nearest(tmp_path: Path, wrong: str, right: str) -> None:
     message = refused(tmp_path, FULL.replace(f"\n{right}:", f"\n{wrong}:"))
     assert wrong in message and f"'{right}'" in message
 

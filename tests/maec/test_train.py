@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from . import checkpoints
-from .checkpoints import llama, read_torch, same_bits, stored_as, write
+from .checkpoints import llama, read_torch, same_bits, write
 
 train_module = pytest.importorskip("maec.train")
 from maec.errors import InputError  # noqa: E402
@@ -379,7 +379,5 @@ def test_what_lies_at_the_output_is_refused_before_training(base: Path, tmp_path
     (tmp_path / "out" / "mine.txt").write_text("mine")
     told: list[object] = []
     with pytest.raises(InputError, match="out"):
-        train(
-            base, DOCUMENTS, tmp_path / "out", settings(), progress=lambda *it: told.append(it)
-        )
+        train(base, DOCUMENTS, tmp_path / "out", settings(), progress=lambda *it: told.append(it))
     assert told == []

@@ -1,0 +1,61 @@
+# The two commands are `make matrix` and `make test`; `make help` lists the rest.
+
+MATRIX ?= harness/matrices/micro.yaml
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# the GPU lane where nvidia-smi lists a GPU, else the CPU lane; LANE=cpu or LANE=gpu decides itself
+LANE ?= $(if $(findstring GPU,$(shell nvidia-smi -L 2>/dev/null)),gpu,cpu)
+READY := $(VENV)/.ready-$(LANE)
+# PyPI's torch brings CUDA; the CPU builds have an index of their own, which may be out of reach
+# where pip finds a CPU build elsewhere
+TORCH_INDEX_cpu := --extra-index-url https://download.pytorch.org/whl/cpu --retries 1
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+
+.PHONY: matrix test setup leaderboard bench clean help lint lock embedded-base
+.DEFAULT_GOAL := matrix
+
+matrix: $(READY)  ## run MATRIX (default: harness/matrices/micro.yaml) and print its table
+	@$(BIN)/harness run $(MATRIX)
+
+test: $(READY)  ## run every test that this machine can
+	@$(BIN)/python -m pytest $(TESTS)
+
+setup: $(READY)  ## build .venv from the locked environment
+
+leaderboard: $(READY)  ## open the leaderboard on http://127.0.0.1:8501
+	@$(BIN)/streamlit run leaderboard/app.py
+
+bench: $(READY)  ## measure the engine, planning and the store; writes results/bench.json
+	@$(BIN)/python -m harness.bench
+
+embedded-base: $(READY)  ## train the embedded world's base model anew
+	@$(BIN)/python -m harness.embedded.pretrain
+
+lint: $(READY)  ## check style
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+clean: $(READY)  ## delete artifacts and scores, after asking
+	@$(BIN)/harness clean
+
+lock: $(READY)  ## resolve requirements/*.in to the lock files
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile --quiet --python-version 3.11 --no-annotate --no-header \
+		--torch-backend cpu --override requirements/without.txt \
+		requirements/cpu.in -o requirements/cpu.txt
+	@sed -i 's/^\(torch==[0-9.]*\)+cpu/\1/' requirements/cpu.txt
+	@$(BIN)/uv pip compile --quiet --python-version 3.11 --no-annotate --no-header \
+		requirements/gpu.in -o requirements/gpu.txt
+
+help:  ## show this list
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+$(READY): requirements/$(LANE).txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "make: Python 3.11 or newer is needed; name one with PYTHON=python3.11"; exit 2; }
+	@echo "building $(VENV), $(LANE) lane (once; a few minutes)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) $(TORCH_INDEX_$(LANE)) $$(grep '^torch==' $<)
+	@$(PIP) -r $<
+	@$(PIP) --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,182 @@
+"""Measurements, side by side in one run: ``make bench``. Writes results/bench.json and a table.
+
+Ratios are what counts; absolute numbers belong to the machine that the file names.
+"""
+
+import json
+import multiprocessing
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from harness import machine
+from harness.home import CHECKOUT
+from harness.spec import Engine, load_matrix
+from harness.world import EMBEDDED_BASE
+
+MODELS = 8
+STARTS = 3
+MATRIX = Path(__file__).parent / "matrices" / "micro.yaml"
+OUT = CHECKOUT / "results" / "bench.json"
+
+
+def main() -> None:
+    console = Console()
+    figures: dict[str, Any] = {"hardware": machine.hardware(), "commit": machine.commit()[0]}
+    for name, measure in (
+        ("cli", _cli),
+        ("training", _training),
+        ("engine", _engine),
+    ):
+        console.print(f"measuring: {name}")
+        figures[name] = measure()
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    table = Table("measurement", "value", title=f"written to {OUT.relative_to(CHECKOUT)}")
+    for group in ("cli", "training", "engine"):
+        for name, value in figures[group].items():
+            table.add_row(f"{group}: {name}", f"{value:.4g}")
+    console.print(table)
+
+
+def _cli() -> dict[str, float]:
+    """Wall seconds of commands that must not import torch: the median of five."""
+    harness = [sys.executable, "-m", "harness.cli"]
+    return {
+        "help, s": _median(lambda: _wall([*harness, "--help"])),
+        "plan micro.yaml, s": _median(lambda: _wall([*harness, "plan", str(MATRIX), "--json"])),
+    }
+
+
+def _training() -> dict[str, float]:
+    """The same two training runs: side by side on one thread each, one after the other on two."""
+    apart = _two_runs(workers=2, threads=1)
+    together = _two_runs(workers=1, threads=2)
+    return {
+        "two runs side by side, one thread each, s": apart,
+        "two runs in turn, two threads each, s": together,
+        "in turn / side by side": together / apart,
+    }
+
+
+def _two_runs(*, workers: int, threads: int) -> float:
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(workers, _set_threads, (threads,)) as pool:
+        pool.map(_nothing, range(workers), chunksize=1)  # imports are not what is measured
+        began = time.monotonic()
+        pool.map(_train_briefly, range(2), chunksize=1)
+        return time.monotonic() - began
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+    from transformers.utils import logging
+
+    import maec.train  # noqa: F401
+
+    logging.disable_progress_bar()
+    torch.set_num_threads(threads)
+
+
+def _nothing(_: int) -> None:
+    time.sleep(0.5)  # so that every worker takes one and has finished its imports
+
+
+def _train_briefly(seed: int) -> None:
+    from harness.embedded import corpora
+    from maec.settings import TrainSettings
+    from maec.train import train
+
+    with tempfile.TemporaryDirectory() as folder:
+        train(
+            EMBEDDED_BASE,
+            corpora.general("en", 500, seed),
+            Path(folder) / "out",
+            TrainSettings(steps=60, learning_rate=1e-3, seed=seed),
+        )
+
+
+def _engine() -> dict[str, float]:
+    """vLLM started anew for each model, against one engine whose weights are switched."""
+    with tempfile.TemporaryDirectory() as folder:
+        models = _variants(Path(folder), MODELS)
+        starts = [_in_new_process(_start_once, models[0]) for _ in range(STARTS)]
+        switches, items_per_second = _in_new_process(_switch_all, models)
+    start = statistics.median(starts)
+    return {
+        "start, s": start,
+        "switch with verification, s": statistics.median(switches),
+        f"{MODELS} starts / {MODELS} switches": MODELS * start / sum(switches),
+        "math items/s": items_per_second,
+    }
+
+
+def _variants(folder: Path, count: int) -> list[Path]:
+    """Checkpoints of the embedded base's shapes with other weights."""
+    import torch
+
+    from maec.checkpoint import copy_companions, open_checkpoint, write_tensors
+
+    base = open_checkpoint(EMBEDDED_BASE)
+    paths = []
+    for index in range(count):
+        path = folder / f"model-{index}"
+        path.mkdir()
+        generator = torch.Generator().manual_seed(index)
+        tensors = (
+            (name, value + 1e-3 * torch.randn(value.shape, generator=generator))
+            for name, value in ((name, base.read(name).float()) for name in base.tensors)
+        )
+        write_tensors(path, tensors)
+        copy_companions(base, path, dtype="float32")
+        paths.append(path)
+    return paths
+
+
+def _start_once(model: Path) -> float:
+    from harness import engine
+
+    return engine.start(Engine(), model).start_seconds
+
+
+def _switch_all(models: list[Path]) -> tuple[list[float], float]:
+    from harness import engine, tasks
+    from harness.evaluate import evaluate
+
+    live = engine.start(Engine(), models[0])
+    live.switch(models[0])  # the first switch pays for imports and caches
+    switches = [live.switch(model) for model in models]
+    matrix = load_matrix(MATRIX)
+    questions = [tasks.task(matrix, "math", matrix.pivot)]
+    evaluate(live, questions, models[-1])  # warm-up
+    began = time.monotonic()
+    result = evaluate(live, questions, models[-1])
+    seconds = time.monotonic() - began
+    return switches, next(iter(result.values())).n / seconds
+
+
+def _in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def _wall(command: list[str]) -> float:
+    began = time.monotonic()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.monotonic() - began
+
+
+def _median(measure: Callable[[], float]) -> float:
+    return statistics.median(measure() for _ in range(5))
+
+
+if __name__ == "__main__":
+    main()

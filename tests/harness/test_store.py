@@ -1,0 +1,143 @@
+"""A score is there with all its items or not at all, and readers never see half of it."""
+
+import multiprocessing
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from harness import store
+from harness.home import snapshot_path, store_path
+from maec.errors import InputError
+
+
+def cell(key: str, **changes: object) -> dict:
+    return {
+        "key": key, "model_key": "m", "fingerprint": "f", "task": "t", "task_version": "1.0",
+        "task_data": "d", "task_path": "/t", "metric": "acc", "filter": "none", "score": 0.5,
+        "stderr": 0.1, "n": 4, "metrics": {"acc,none": 0.5}, "engine": {"kind": "vllm"},
+        "seconds": 1.0, "run_id": "r", "created": datetime.now(UTC), **changes,
+    }  # fmt: skip
+
+
+def items(key: str, verdicts: list[bool]) -> list[dict]:
+    return [
+        {
+            "cell": key,
+            "item": index,
+            "id": str(index),
+            "words": "known" if index % 2 else "new",
+            "prompt": "Q: ఎన్ని?",
+            "output": " 3 <b>",
+            "extracted": "3",
+            "gold": "4",
+            "correct": verdict,
+            "choices": ["a", "b"],
+            "loglikelihoods": [-1.5, -2.0],
+        }
+        for index, verdict in enumerate(verdicts)
+    ]
+
+
+@pytest.fixture
+def written(home: Path) -> Iterator[store.Writer]:
+    with store.writer() as writer:
+        yield writer
+
+
+def test_a_committed_cell_comes_back_with_its_items_and_its_known_and_new_means(
+    written: store.Writer,
+) -> None:
+    written.commit_cell(cell("a"), items("a", [True, False, True, True]))
+    written.snapshot(now=True)
+    found = store.scores(["a"]).iloc[0]
+    assert (found["score"], found["stderr"], found["n"]) == (0.5, 0.1, 4)
+    assert (found["known"], found["new"]) == (0.5, 1.0)
+    with store.reader() as connection:
+        row = connection.execute(
+            "SELECT prompt, choices, loglikelihoods FROM items WHERE item = 0"
+        ).fetchone()
+    assert row == ("Q: ఎన్ని?", ["a", "b"], [-1.5, -2.0])
+
+
+def test_when_an_item_cannot_be_stored_neither_can_the_score(written: store.Writer) -> None:
+    twice = items("a", [True]) * 2
+    with pytest.raises(duckdb.ConstraintException):
+        written.commit_cell(cell("a"), twice)
+    written.commit_cell(cell("b"), items("b", [True]))
+    written.snapshot(now=True)
+    assert store.known()[0] == {"b"}
+    with store.reader() as connection:
+        assert connection.execute("SELECT DISTINCT cell FROM items").fetchall() == [("b",)]
+
+
+def test_the_same_cell_cannot_be_counted_twice(written: store.Writer) -> None:
+    written.commit_cell(cell("a"), items("a", [True]))
+    with pytest.raises(duckdb.ConstraintException):
+        written.commit_cell(cell("a"), items("a", [True]))
+
+
+def _open_and_say(pipe) -> None:
+    try:
+        with store.writer():
+            pipe.send("opened")
+    except InputError as error:
+        pipe.send(str(error))
+
+
+def test_a_second_writer_is_told_in_one_line_and_harms_nothing(written: store.Writer) -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_open_and_say, args=(theirs,))
+    process.start()
+    said = ours.recv()
+    process.join()
+    assert "another run writes to this store" in said and "\n" not in said
+    written.commit_cell(cell("a"), items("a", [True]))
+
+
+def test_readers_see_the_last_snapshot_while_a_writer_writes(written: store.Writer) -> None:
+    written.commit_cell(cell("a"), items("a", [True]))
+    written.snapshot(now=True)
+    with store.reader() as reader:
+        written.commit_cell(cell("b"), items("b", [True]))
+        written.snapshot(now=True)
+        assert reader.execute("SELECT count(*) FROM cells").fetchone() == (1,)
+    assert store.known()[0] == {"a", "b"}
+
+
+def test_a_snapshot_cannot_be_written_to(written: store.Writer) -> None:
+    written.snapshot(now=True)
+    with store.reader() as reader, pytest.raises(duckdb.InvalidInputException, match="read-only"):
+        reader.execute("DELETE FROM cells")
+
+
+def test_nothing_is_known_before_the_first_run(home: Path) -> None:
+    assert store.known() == (set(), {})
+    assert store.placed().empty
+    assert store.overview() is None
+
+
+def test_a_file_that_is_no_store_is_refused_in_one_line(home: Path) -> None:
+    home.mkdir()
+    store_path().write_text("not a database " * 100)
+    with pytest.raises(InputError, match="not a readable store"), store.writer():
+        pass
+
+
+def test_a_store_of_another_schema_version_is_refused(home: Path) -> None:
+    with store.writer():
+        pass
+    with duckdb.connect(str(store_path())) as connection:
+        connection.execute("UPDATE schema_version SET version = 999")
+    with pytest.raises(InputError, match="schema version 999"), store.writer():
+        pass
+
+
+def test_snapshots_leave_no_scratch_files_behind(written: store.Writer) -> None:
+    for _ in range(3):
+        written.snapshot(now=True)
+    found = {path.name for path in snapshot_path().parent.iterdir()}
+    assert found - {"store.duckdb.wal"} == {"snapshot.duckdb", "store.duckdb"}
