@@ -49,23 +49,21 @@ def load_with_lm_eval(task: tasks.Task):
 
 
 def lm_eval_own(task: tasks.Task, family: str):
-    """lm-eval's built-in task of that language with only its data set replaced, by lm-eval."""
-    from lm_eval.tasks import TaskManager
-
-    data = {"data_files": {"test": str(task.write() / f"{task.name}.jsonl")}}
-    name = f"{family}_{task.language}"
+    """lm-eval's built-in task of that language, read by lm-eval, with only its data replaced."""
     import lm_eval.tasks
+    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.tasks._yaml_loader import load_yaml
 
     folder = Path(lm_eval.tasks.__file__).parent / "mgsm" / family.removeprefix("mgsm_")
-    manager = TaskManager(include_path=str(folder), include_defaults=False)
-    changed = {
-        "task": name,
+    config = load_yaml(folder / f"{family}_{task.language}.yaml")
+    config |= {
         "dataset_path": "json",
         "dataset_name": None,
-        "dataset_kwargs": data,
+        "dataset_kwargs": {"data_files": {"test": str(task.write() / f"{task.name}.jsonl")}},
         "training_split": None,
     }
-    return next(iter(manager.load([changed])["tasks"].values()))
+    config.pop("tag", None)
+    return ConfigurableTask(config=config)
 
 
 @pytest.mark.parametrize("language", MGSM)

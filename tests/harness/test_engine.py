@@ -1,0 +1,153 @@
+"""One live engine, many models: it answers as transformers does, and never with stale weights."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from harness import engine as engines
+from harness.evaluate import evaluate
+from harness.served import checkpoint_products, differences
+from harness.spec import Engine, load_matrix
+from harness.tasks import task
+from maec.checkpoint import open_checkpoint
+from maec.errors import InputError
+from tests.harness.models import random_model
+from tests.harness.test_tasks import matrix_file
+
+pytestmark = pytest.mark.slow
+
+PROMPTS = ["Q: Tom has 3 apples.", "A: 3 + 4", "Ana"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return [random_model(folder, seed) for seed in range(3)]
+
+
+@pytest.fixture(scope="module")
+def vllm(models: list[Path]) -> engines.Engine:
+    return engines.start(Engine(max_model_len=256), models[0])
+
+
+def with_transformers(path: Path, prompt: str) -> tuple[torch.Tensor, list[int]]:
+    """Log-probabilities of the prompt's tokens, and eight greedy tokens after it."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    ids = tokenizer(prompt, return_tensors="pt").input_ids
+    with torch.no_grad():
+        logits = model(ids).logits.log_softmax(-1)[0]
+        greedy = model.generate(ids, max_new_tokens=8, do_sample=False)[0, ids.shape[1] :]
+    return logits[:-1].gather(1, ids[0, 1:, None])[:, 0], greedy.tolist()
+
+
+def with_vllm(live: engines.Engine, prompt: str) -> tuple[torch.Tensor, list[int]]:
+    from vllm import SamplingParams
+
+    sampling = SamplingParams(temperature=0, max_tokens=8, prompt_logprobs=0)
+    (output,) = live.lm.model.generate([prompt], sampling, use_tqdm=False)
+    likelihoods = [
+        entry[token].logprob
+        for entry, token in zip(output.prompt_logprobs, output.prompt_token_ids, strict=True)
+        if entry is not None
+    ]
+    return torch.tensor(likelihoods), list(output.outputs[0].token_ids)
+
+
+def test_after_every_switch_the_engine_answers_as_transformers_does(
+    vllm: engines.Engine, models: list[Path]
+) -> None:
+    answers = []
+    for path in (models[1], models[2], models[0], models[1]):
+        vllm.switch(path)
+        for prompt in PROMPTS:
+            likelihoods, tokens = with_vllm(vllm, prompt)
+            expected, greedy = with_transformers(path, prompt)
+            torch.testing.assert_close(likelihoods, expected, atol=1e-3, rtol=1e-3)
+            end = greedy.index(tokens[-1]) + 1 if tokens[-1] in greedy else len(greedy)
+            assert tokens == greedy[:end] or tokens == greedy
+        answers.append(with_vllm(vllm, PROMPTS[0])[1])
+    assert answers[0] == answers[3]
+    assert answers[0] != answers[1]
+
+
+def test_an_engine_that_keeps_old_weights_is_found_out(
+    vllm: engines.Engine, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vllm.switch(models[0])
+    real = vllm.lm.model.collective_rpc
+
+    def without_reload(method: str, **kwargs: object) -> object:
+        return None if method == "reload_weights" else real(method, **kwargs)
+
+    monkeypatch.setattr(vllm.lm.model, "collective_rpc", without_reload)
+    with pytest.raises(engines.StaleWeights, match="serves other weights"):
+        vllm.switch(models[1])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.embed_tokens.weight",
+        "model.layers.1.self_attn.k_proj.weight",
+        "model.layers.0.mlp.up_proj.weight",
+        "model.layers.0.input_layernorm.weight",
+        "lm_head.weight",
+    ],
+)
+def test_one_stale_tensor_is_enough_to_be_found_out(
+    vllm: engines.Engine, models: list[Path], tmp_path: Path, name: str
+) -> None:
+    vllm.switch(models[0])
+    changed = tmp_path / "changed"
+    shutil.copytree(models[0], changed)
+    tensors = load_file(changed / "model.safetensors")
+    tensors[name].view(-1)[7] += 0.05
+    save_file(tensors, changed / "model.safetensors", metadata={"format": "pt"})
+    expected = checkpoint_products(open_checkpoint(changed), torch.float32)
+    (served,) = vllm.lm.model.collective_rpc("served_products")
+    assert differences(served, expected, 1e-4)
+    vllm.switch(changed)
+
+
+def test_an_incomplete_checkpoint_is_refused_before_the_switch(
+    vllm: engines.Engine, models: list[Path], tmp_path: Path
+) -> None:
+    vllm.switch(models[0])
+    before = with_vllm(vllm, PROMPTS[0])[1]
+    broken = tmp_path / "broken"
+    shutil.copytree(models[1], broken)
+    tensors = load_file(broken / "model.safetensors")
+    del tensors["model.norm.weight"]
+    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"model\.norm\.weight"):
+        vllm.switch(broken)
+    assert with_vllm(vllm, PROMPTS[0])[1] == before
+
+
+def test_both_engines_give_the_same_answers_item_by_item(
+    home: Path, tmp_path: Path, vllm: engines.Engine, models: list[Path]
+) -> None:
+    matrix = load_matrix(matrix_file(tmp_path, abilities=["math", "science"], items=16))
+    questions = [task(matrix, ability, "te") for ability in matrix.abilities]
+    other = engines.start(Engine(kind="transformers", max_model_len=256), models[0])
+    for path in (models[2], models[1]):
+        results = []
+        for live in (vllm, other):
+            live.switch(path)
+            results.append(evaluate(live, questions, path))
+        for name, ours in results[0].items():
+            theirs = results[1][name]
+            assert ours.score == theirs.score
+            for one, two in zip(ours.items, theirs.items, strict=True):
+                assert one.keys() == two.keys()
+                for field in ("prompt", "extracted", "gold", "correct"):
+                    assert one[field] == two[field]
+                assert one.get("loglikelihoods", []) == pytest.approx(
+                    two.get("loglikelihoods", []), abs=1e-3
+                )
