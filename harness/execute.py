@@ -8,7 +8,6 @@ import json
 import platform
 import resource
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -36,7 +35,7 @@ def execute(step: Step, progress: Progress | None = None) -> dict[str, Any]:
 
     Raises:
         InputError: the inputs do not fit together.
-        RuntimeError: an external merge failed; its last lines are the message.
+        RuntimeError: a merge is not reproducible here, or its result is not a usable model.
     """
     began = time.monotonic()
     target = step.folder
@@ -164,24 +163,33 @@ def _combine(step: Step, folder: Path, progress: Progress | None) -> dict[str, A
 
 
 def _mergekit(step: Step, folder: Path, progress: Progress | None) -> dict[str, Any]:
-    """A baseline merge, in a process of its own: mergekit keeps a loader cache for good."""
-    base = str(step.inputs["base"].folder)
-    config = {
-        "merge_method": step.settings["method"],
-        "base_model": base,
-        "dtype": "float32",
-        "out_dtype": "float32",
-        "models": [
-            {"model": str(step.inputs[name].folder), "parameters": {"weight": weight}}
-            for name, weight in step.settings["weights"].items()
-        ],
-        "parameters": {"normalize": False},
-    }
-    command = [sys.executable, "-m", "harness.mergekit_worker", json.dumps(config), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        last = " ".join(done.stderr.strip().splitlines()[-3:])
-        raise RuntimeError(f"mergekit {step.settings['method']} failed: {last}")
+    """A baseline merge, by mergekit."""
+    if sys.flags.hash_randomization:
+        # mergekit iterates over sets of models, so its sums follow the hash seed
+        raise RuntimeError("merges are reproducible under PYTHONHASHSEED=0 only; set it")
+    from mergekit.config import MergeConfiguration
+    from mergekit.merge import run_merge
+    from mergekit.options import MergeOptions
+
+    # its loaders stay cached for the life of the process, which is safe here: an artifact's
+    # folder never changes its content
+    run_merge(
+        MergeConfiguration.model_validate(
+            {
+                "merge_method": step.settings["method"],
+                "base_model": str(step.inputs["base"].folder),
+                "dtype": "float32",
+                "out_dtype": "float32",
+                "models": [
+                    {"model": str(step.inputs[name].folder), "parameters": {"weight": weight}}
+                    for name, weight in step.settings["weights"].items()
+                ],
+                "parameters": {"normalize": False},
+            }
+        ),
+        str(folder),
+        MergeOptions(copy_tokenizer=True, random_seed=0, quiet=True),
+    )
     return {}
 
 

@@ -142,10 +142,9 @@ def make_plan(matrix: Matrix) -> Plan:
     for entry in matrix.methods:
         method = methods.load(entry.name)
         for seed in matrix.seeds:
-            parts = _parts(matrix, base, seed)
-            for ability in matrix.abilities:
-                model = method.model(parts, ability, entry.for_ability(ability))
-                cells += [
+            for ability, language in questions:
+                parts = _parts(matrix, base, seed, _scope(matrix, entry.scope, language))
+                cells.append(
                     Cell(
                         method=entry.label,
                         title=method.info.title,
@@ -153,20 +152,26 @@ def make_plan(matrix: Matrix) -> Plan:
                         ability=ability,
                         language=language,
                         seed=seed,
-                        model=model,
+                        model=method.model(parts, ability, entry.for_ability(ability)),
                         task=questions[ability, language],
                     )
-                    for language in matrix.columns
-                ]
+                )
     scored, fingerprints = store.known()
     return Plan(matrix=matrix, cells=cells, fingerprints=fingerprints, scored=frozenset(scored))
 
 
-def _parts(matrix: Matrix, base: Step, seed: int) -> Parts:
+def _scope(matrix: Matrix, scope: str, language: str) -> tuple[str, ...]:
+    """The target languages that the model for ``language`` is made of."""
+    if scope == "all":
+        return tuple(matrix.languages)
+    return () if language == matrix.pivot else (language,)
+
+
+def _parts(matrix: Matrix, base: Step, seed: int, languages: tuple[str, ...]) -> Parts:
     return Parts(
         base=base,
         pivot=matrix.pivot,
-        languages=tuple(matrix.languages),
+        languages=languages,
         documents=matrix.documents.model_dump() if matrix.documents else {},
         training=matrix.training,
         seed=seed,

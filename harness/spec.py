@@ -67,12 +67,18 @@ class LocalTask(_Strict):
 
 
 class MethodEntry(BaseModel):
-    """A method and its parameters; ``label`` tells two entries of one method apart."""
+    """A method and its parameters; ``label`` tells two entries of one method apart.
+
+    ``scope`` is what one model serves: ``all`` target languages, or one ``language`` each (and the
+    pivot, whose weights the base has, one that uses no target language). ``abilities`` holds
+    parameters that differ between abilities.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: str
     label: str
+    scope: Literal["all", "language"] = "all"
     abilities: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @model_validator(mode="before")

@@ -37,9 +37,10 @@ def start_workers(count: int, threads: int) -> Iterator[Workers]:
     context = multiprocessing.get_context("spawn")
     reports: Queue[tuple[str, int, int]] = context.Queue()
     stop = context.Event()
-    # read by the numerical libraries when a worker imports them
-    previous = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    # read when a worker starts: threads by the numerical libraries, the hash seed by Python itself
+    changed = {"OMP_NUM_THREADS": str(threads), "PYTHONHASHSEED": "0"}
+    previous = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
     pool = ProcessPoolExecutor(count, context, _start, (reports, stop, threads))
     try:
         yield Workers(pool=pool, reports=reports, stop=stop)
@@ -48,10 +49,11 @@ def start_workers(count: int, threads: int) -> Iterator[Workers]:
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        if previous is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = previous
+        for name, value in previous.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 _report: Callable[[str, int, int], None] | None = None

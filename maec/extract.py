@@ -61,7 +61,7 @@ class AbilityWeights:
         for d, inside, theta_a, theta_l, theta_o in parts:
             d.add_(theta_a.float() - theta_o, alpha=self.alpha)
             d.sub_(theta_l.float() - theta_o, alpha=self.beta)
-            d.masked_fill_(~inside, 0.0)
+            d.mul_(inside)
         return mask, delta
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rich.filesize import decimal
+
 from maec.errors import InputError
 
 
@@ -56,8 +58,8 @@ def require_space(path: Path, nbytes: int) -> None:
     free = shutil.disk_usage(existing).free
     if free < nbytes:
         raise InputError(
-            f"{path}: no space: {nbytes / 1e9:.2f} GB will be written and {free / 1e9:.2f} GB are "
-            f"free on its disk; free some, or name a folder on another disk"
+            f"{path}: no space: {decimal(nbytes)} will be written and {decimal(free)} are free on "
+            f"its disk; free some, or name a folder on another disk"
         )
 
 

@@ -40,6 +40,7 @@ def summary(path: Path) -> list[dict[str, Any]]:
             f"give a mask, an ability pack or a model made by `maec merge`"
         )
     content = read_json(manifest)
+    groups: list[tuple[str | None, dict[str, Any]]]
     if manifest.name == "maec.json":
         groups = [(name_of(part["path"]), part["tensors"]) for part in content["abilities"]]
     elif manifest.name == "pack.json":

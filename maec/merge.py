@@ -83,13 +83,17 @@ class _Language:
 
 
 @dataclass(frozen=True)
-class _Ability:
-    """An ability as the recipe gives it: a pack, or a model with perhaps a pivot model."""
+class _Trained:
+    """The models that an ability is to be extracted from."""
 
+    model: Checkpoint
+    pivot: Checkpoint | None
+
+
+@dataclass(frozen=True)
+class _Ability:
     part: AbilityPart
-    pack: Pack | None = None
-    model: Checkpoint | None = None
-    pivot: Checkpoint | None = None
+    given: Pack | _Trained
 
 
 @dataclass(frozen=True)
@@ -110,9 +114,11 @@ class _Parts:
         """Everything that weights are read from, by path, each once."""
         opened = [self.base, *(language.model for language in self.languages)]
         for ability in self.abilities:
-            opened += [part for part in (ability.model, ability.pivot) if part is not None]
-            if ability.pack is not None:
-                opened.append(Checkpoint(ability.pack.path, ability.pack.files, {}))
+            match ability.given:
+                case Pack(path=path, files=files):
+                    opened.append(Checkpoint(path, files, config={}))
+                case _Trained(model=model, pivot=pivot):
+                    opened += [model] if pivot is None else [model, pivot]
         return {checkpoint.path: checkpoint for checkpoint in opened}
 
 
@@ -151,19 +157,19 @@ def _open_parts(recipe: Recipe) -> _Parts:
     base = open_checkpoint(recipe.base)
     require_compatible(base, base)
 
-    def opened(path: Path | None) -> Checkpoint | None:
-        if path is None:
-            return None
+    def opened(path: Path) -> Checkpoint:
         checkpoint = open_checkpoint(path)
         require_compatible(base, checkpoint)
         return checkpoint
 
     def ability(part: AbilityPart) -> _Ability:
-        if part.pack is None:
-            return _Ability(part, model=opened(part.model), pivot=opened(part.pivot))
-        pack = open_pack(part.pack)
-        require_shapes(pack.path, pack.shapes, base)
-        return _Ability(part, pack=pack)
+        if part.pack is not None:
+            pack = open_pack(part.pack)
+            require_shapes(pack.path, pack.shapes, base)
+            return _Ability(part, pack)
+        assert part.model is not None, "a recipe's ability has a model or a pack"
+        pivot = opened(part.pivot) if part.pivot is not None else None
+        return _Ability(part, _Trained(opened(part.model), pivot))
 
     languages = [_Language(part, opened(part.model)) for part in recipe.languages]
     return _Parts(recipe, base, languages, [ability(part) for part in recipe.abilities])
@@ -175,7 +181,7 @@ def _check_numbers(parts: _Parts, track: Track) -> dict[Path, dict[str, str]]:
     names = {str(path): path for path in stored}
     sources = {names[name]: source(stored[names[name]]) for name in track(names, "checking")}
     base = sources[parts.base.path]["fingerprint"]
-    for pack in (ability.pack for ability in parts.abilities if ability.pack is not None):
+    for pack in (entry.given for entry in parts.abilities if isinstance(entry.given, Pack)):
         made_from = pack.manifest.get("base", {}).get("fingerprint", base)
         if made_from != base:
             raise InputError(
@@ -189,14 +195,13 @@ def _select(parts: _Parts, ability: _Ability, track: Track) -> _Selected:
     """Locate the key neurons where that is still to do, measure similarities, select."""
     part, recipe, shapes = ability.part, parts.recipe, parts.base.float_shapes()
     weights: Pack | AbilityWeights
-    if ability.pack is not None:
-        weights = ability.pack
+    if isinstance(ability.given, Pack):
+        weights = ability.given
     else:
-        change = value_change(parts.base, ability.model)
+        model, pivot = ability.given.model, ability.given.pivot
+        change = value_change(parts.base, model)
         key_neurons = locate(change, shapes, part.k1, recipe.granularity, track=track)
-        weights = AbilityWeights(
-            parts.base, ability.model, ability.pivot, key_neurons, part.alpha, part.beta
-        )
+        weights = AbilityWeights(parts.base, model, pivot, key_neurons, part.alpha, part.beta)
     counts, similarity = {}, {}
     for name in track(shapes, "similarity"):
         mask, delta = weights.entries(name)
@@ -239,36 +244,38 @@ def _report(
 ) -> dict[str, Any]:
     """What ``maec.json`` says: everything that went in, and what became of it."""
 
-    def origin(checkpoint: Checkpoint | Pack | None) -> dict[str, str] | None:
-        return sources[checkpoint.path] if checkpoint is not None else None
-
     shapes = parts.base.float_shapes()
+
+    def ability(entry: _Selected) -> dict[str, Any]:
+        part, given = entry.ability.part, entry.ability.given
+        pivot = given.pivot if isinstance(given, _Trained) else None
+        return {
+            **sources[given.model.path if isinstance(given, _Trained) else given.path],
+            "pivot": sources[pivot.path] if pivot is not None else None,
+            "gamma": part.gamma,
+            "k2": part.k2,
+            "N": sum(math.prod(shape) for shape in shapes.values()),
+            "key_neurons": sum(entry.key_neurons.values()),
+            "tensors": {
+                name: {
+                    "shape": list(shape),
+                    "key_neurons": entry.key_neurons[name],
+                    "similarity": entry.similarity[name],
+                    "selected": name in entry.selected,
+                }
+                for name, shape in shapes.items()
+            },
+        }
+
     return {
         "kind": "merged-model",
         "maec": maec.__version__,
         "recipe": parts.recipe.to_dict(),
-        "base": origin(parts.base),
-        "languages": [{**origin(entry.model), "mu": entry.part.mu} for entry in parts.languages],
-        "abilities": [
-            {
-                **(origin(entry.ability.model or entry.ability.pack)),
-                "pivot": origin(entry.ability.pivot),
-                "gamma": entry.ability.part.gamma,
-                "k2": entry.ability.part.k2,
-                "N": sum(math.prod(shape) for shape in shapes.values()),
-                "key_neurons": sum(entry.key_neurons.values()),
-                "tensors": {
-                    name: {
-                        "shape": list(shape),
-                        "key_neurons": entry.key_neurons[name],
-                        "similarity": entry.similarity[name],
-                        "selected": name in entry.selected,
-                    }
-                    for name, shape in shapes.items()
-                },
-            }
-            for entry in abilities
+        "base": sources[parts.base.path],
+        "languages": [
+            {**sources[entry.model.path], "mu": entry.part.mu} for entry in parts.languages
         ],
+        "abilities": [ability(entry) for entry in abilities],
         "rounding": {"dtype": parts.recipe.dtype, "relative_error": rounding.relative},
         "corpora": known_corpora(parts.stored()),
     }

@@ -75,7 +75,8 @@ class KeyNeurons(Mapping[str, Tensor]):
             tied = (_bits(scores) == self.threshold).nonzero()[:, 0]
             chosen[tied[self.ties.get(name, 0) :]] = False
         if self.granularity == "row":
-            chosen = chosen[:, None].expand(-1, math.prod(shape) // len(chosen)).contiguous()
+            width = math.prod(shape) // max(len(chosen), 1)
+            chosen = chosen[:, None].expand(-1, width).contiguous()
         return chosen.reshape(shape)
 
     def __iter__(self) -> Iterator[str]:
@@ -252,8 +253,9 @@ def _scores(
     if granularity == "parameter":
         return values.view(-1)
     # summed in float64: a float32 mean would depend on how a machine splits the sum
-    rows = values.view(_units(shape, granularity), -1).abs()
-    return rows.mean(dim=1, dtype=torch.float64).float()
+    rows = _units(shape, granularity)
+    values = values.view(rows, math.prod(shape) // max(rows, 1)).abs()
+    return values.mean(dim=1, dtype=torch.float64).float()
 
 
 def _bits(scores: Tensor) -> Tensor:

@@ -165,20 +165,21 @@ def _resolved(model: _Model) -> _Model:
 
 
 def _first_mistake(error: ValidationError) -> str:
-    """The first thing wrong, as "key: what was found; what is allowed"."""
-    mistake = error.errors()[0]
+    """The first thing wrong, as "key: what was found; what is allowed".
+
+    Unknown keys come before all else: a misspelt key often leaves the right one missing.
+    """
+    mistakes = error.errors()
+    mistake = next((m for m in mistakes if m["type"] == "extra_forbidden"), mistakes[0])
     where = mistake["loc"]
     key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in where).lstrip(".")
     if mistake["type"] == "extra_forbidden":
-        parts = {"languages": LanguagePart, "abilities": AbilityPart}
-        allowed = _keys(parts[where[0]] if len(where) > 1 else Recipe)
+        parts: dict[Any, type[BaseModel]] = {"languages": LanguagePart, "abilities": AbilityPart}
+        model = parts[where[0]] if len(where) > 1 else Recipe
+        allowed = [field.alias or name for name, field in model.model_fields.items()]
         hint = nearest(str(where[-1]), allowed) or f"; allowed: {', '.join(allowed)}"
         return f"{key}: unknown key{hint}"
     message = mistake["msg"].removeprefix("Value error, ")
     if mistake["type"] == "missing" or isinstance(mistake["input"], dict):
         return f"{key or 'recipe'}: {message}"
     return f"{key}: found {mistake['input']!r}; {message}"
-
-
-def _keys(model: type[BaseModel]) -> list[str]:
-    return [field.alias or name for name, field in model.model_fields.items()]

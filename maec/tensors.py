@@ -257,7 +257,7 @@ def _name_shards(folder: Path, stem: str, parts: list[tuple[Path, list[str]]], t
     if len(parts) == 1:
         os.rename(parts[0][0], folder / f"{stem}.safetensors")
         return
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, (part, names) in enumerate(parts, start=1):
         file = f"{stem}-{number:05d}-of-{len(parts):05d}.safetensors"
         os.rename(part, folder / file)

@@ -38,7 +38,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from maec.checkpoint import Checkpoint, copy_companions, open_checkpoint, write_tensors
 from maec.errors import InputError
-from maec.folder import new_folder
+from maec.folder import new_folder, require_new
 from maec.settings import TrainSettings
 
 Mask = Mapping[str, torch.Tensor]
@@ -79,14 +79,17 @@ def train(
     run saves its state there every few minutes and goes on from it when called again.
 
     Raises:
-        InputError: no document, a mask whose names or shapes do not fit the model, or a mask
-            together with LoRA.
+        InputError: ``out`` taken, no document, a mask whose names or shapes do not fit the model,
+            or a mask together with LoRA or with a dtype that would round what it keeps.
     """
+    require_new(out)
     if mask is not None and settings.lora_rank is not None:
         raise InputError(
             "lora_rank: cannot be combined with a key-neuron mask; leave one of them out"
         )
     base = open_checkpoint(start)
+    if mask is not None:
+        _require_exact(base, settings.dtype)
     torch.manual_seed(settings.seed)
     tokenizer = AutoTokenizer.from_pretrained(start)
     blocks = pack(tokenizer, documents, settings.sequence_length)
@@ -103,7 +106,8 @@ def train(
 
     with tempfile.TemporaryDirectory() as temporary:
         state = scratch or Path(temporary)
-        recorder = _Recorder(progress, save=scratch is not None)
+        # the recorded gradient is not part of a saved state: such a run, a short one, starts anew
+        recorder = _Recorder(progress, save=scratch is not None and gradient is None)
         trainer = _Trainer(
             model=model,
             args=_arguments(settings, state),
@@ -271,6 +275,7 @@ def _arguments(settings: TrainSettings, folder: Path) -> _Arguments:
         adam_beta2=settings.adam_beta2,
         max_grad_norm=settings.max_grad_norm,
         bf16=settings.precision == "bfloat16",
+        use_cpu=not torch.accelerator.is_available(),  # else bf16 is refused where there is none
         seed=settings.seed,
         data_seed=settings.seed,
         logging_steps=1,
@@ -296,6 +301,17 @@ def _masked_decay(
                     parameter.copy_(torch.where(masks[parameter], scaled, parameter))
 
     return decay
+
+
+def _require_exact(base: Checkpoint, dtype: str) -> None:
+    """Raise InputError if writing the base's numbers as ``dtype`` would round some of them."""
+    exact = {"float32": {"F32", "F16", "BF16"}, "bfloat16": {"BF16"}}[dtype]
+    for name, info in base.tensors.items():
+        if info.is_float and info.dtype not in exact:
+            raise InputError(
+                f"dtype: {dtype} would round tensor {name!r} ({info.dtype} in {base.path}), and "
+                "nothing outside the key neurons may change; give float32"
+            )
 
 
 def _mask_gradients(model: torch.nn.Module, mask: Mask) -> None:

@@ -251,10 +251,14 @@ def test_lora_gives_a_plain_checkpoint(
 # what a run leaves, and how it goes on
 
 
-def test_a_run_records_the_gradient_when_asked(base: Path, tmp_path: Path) -> None:
+@TIED
+def test_a_run_records_the_gradient_when_asked(
+    tmp_path: Path, rng: np.random.Generator, tied: bool
+) -> None:
     """With one step of size 0 the record is |∂L/∂θ| at Θ_o, as autograd gives it."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    base = write(tmp_path / "base", delicate(rng, tied=tied))
     how = settings(
         steps=1, batch_size=1, sequence_length=8, learning_rate=0.0, record_gradient=True
     )
@@ -309,6 +313,25 @@ def test_a_killed_run_leaves_no_folder_and_goes_on_to_the_same_bits(
     assert steps[:4] == [1, 2, 3, 4] and steps[-1] == 6
     assert steps[4] > 1, "began anew"
     assert same_bits(read_torch(out), read_torch(whole))
+
+
+def test_a_killed_run_that_records_the_gradient_misses_no_step(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_module, "SAVE_EVERY_SECONDS", -1.0)
+    how = settings(steps=4, record_gradient=True)
+
+    def dies(step: int, _steps: int, _loss: float) -> None:
+        if step == 3:
+            raise Killed
+
+    scratch = tmp_path / "scratch"
+    with pytest.raises(Killed):
+        train(base, DOCUMENTS, tmp_path / "out", how, progress=dies, scratch=scratch)
+    train(base, DOCUMENTS, tmp_path / "out", how, scratch=scratch)
+    whole = run(base, "whole", steps=4, record_gradient=True)
+    gradients = [load_file(folder / "gradient.safetensors") for folder in (tmp_path / "out", whole)]
+    assert same_bits(*gradients)
 
 
 def test_progress_is_told_every_step(base: Path, tmp_path: Path) -> None:

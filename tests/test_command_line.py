@@ -1,0 +1,153 @@
+"""Mistakes cost one line and exit code 2 before any work; planning costs no heavy import."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from harness import cli
+from tests.harness.models import random_model
+from tests.harness.test_tasks import matrix_file
+
+
+def harness(*arguments: object, home: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "harness.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={"MAEC_HOME": str(home), "PATH": ""},
+    )
+
+
+def refused(done: subprocess.CompletedProcess, home: Path) -> str:
+    """The one line; checks that nothing was made."""
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("harness: ")
+    assert not home.exists()
+    return done.stderr
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "table"])
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"languages": ["tee"]}, "did you mean 'te'?"),
+        ({"methods": ["mace"]}, "did you mean 'maec'?"),
+        ({"base": "no-such-folder"}, "no-such-folder: no such folder"),
+        ({"methodes": ["base"]}, "unknown key 'methodes'; did you mean 'methods'?"),
+        ({"methods": [{"name": "maec", "k1": 2}]}, "k1 of method 'maec'"),
+    ],
+)
+def test_bad_input_is_refused_before_any_work(
+    tmp_path: Path, home: Path, command: str, changes: dict, expected: str
+) -> None:
+    done = harness(command, matrix_file(tmp_path, **changes), home=home)
+    assert expected in refused(done, home)
+
+
+def test_a_pickled_checkpoint_is_refused(tmp_path: Path, home: Path) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+    (base / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    done = harness("run", matrix_file(tmp_path, base="base"), home=home)
+    assert "safetensors" in refused(done, home)
+
+
+def test_a_nan_is_refused_with_the_name_of_its_tensor(tmp_path: Path, home: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    base = random_model(tmp_path, 0)
+    tensors = load_file(base / "model.safetensors")
+    tensors["model.layers.1.mlp.down_proj.weight"][3, 4] = torch.nan
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    done = harness("run", matrix_file(tmp_path, base=base.name), home=home)
+    assert "model.layers.1.mlp.down_proj.weight" in refused(done, home)
+
+
+def test_a_plan_that_does_not_fit_on_the_disk_is_refused_before_it_starts(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    usage = namedtuple("usage", "total used free")(10**9, 10**9 - 1000, 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    settings = {"steps": 1, "learning_rate": 0.001}
+    path = matrix_file(
+        tmp_path,
+        base=random_model(tmp_path, 0).name,
+        methods=["f-cpt-a"],
+        documents={"general": 9, "pivot": 9, "ability": 9, "translated": 9},
+        training={"ability": settings},
+    )
+    monkeypatch.setattr(sys, "argv", ["harness", "run", str(path)])
+    with pytest.raises(SystemExit) as exit:
+        cli.main()
+    assert exit.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "no space" in error
+    assert not (home / "artifacts").exists()
+
+
+def test_planning_and_help_import_neither_torch_nor_vllm(tmp_path: Path, home: Path) -> None:
+    matrix = Path(__file__).parents[1] / "harness" / "matrices" / "micro.yaml"
+    program = f"""
+import sys
+from harness import cli
+import maec.cli
+sys.argv = ["harness", "plan", {str(matrix)!r}, "--json"]
+try:
+    cli.main()
+except SystemExit as done:
+    assert not done.code, done.code
+heavy = {{"torch", "vllm", "transformers", "lm_eval", "datasets"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={"MAEC_HOME": str(home)},
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["missing"]["cells"] == len(summary["cells"]) == 90
+
+
+@pytest.mark.parametrize("command", [[], ["plan"], ["run"], ["table"], ["status"], ["clean"]])
+def test_every_command_explains_itself(home: Path, command: list[str]) -> None:
+    done = harness(*command, "--help", home=home)
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+
+
+def test_a_plan_says_what_is_missing_and_makes_nothing(tmp_path: Path, home: Path) -> None:
+    done = harness("plan", matrix_file(tmp_path), "--json", home=home)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["missing"] == {"steps": 0, "cells": 2}
+    assert not home.exists()
+
+
+def test_status_before_the_first_run_says_how_to_start(home: Path) -> None:
+    assert "make matrix" in harness("status", home=home).stdout
+
+
+def test_clean_asks_and_keeps_everything_without_a_yes(home: Path) -> None:
+    (home / "artifacts" / "train" / "k").mkdir(parents=True)
+    (home / "notes.txt").write_text("mine")
+    kept = subprocess.run(
+        [sys.executable, "-m", "harness.cli", "clean"],
+        input="n\n",
+        capture_output=True,
+        text=True,
+        env={"MAEC_HOME": str(home)},
+    )
+    assert "kept everything" in kept.stdout
+    assert (home / "artifacts" / "train" / "k").is_dir()
+    assert harness("clean", "--yes", home=home).returncode == 0
+    assert not (home / "artifacts").exists()
+    assert (home / "notes.txt").read_text() == "mine"  # what is not ours is never deleted

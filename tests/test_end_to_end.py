@@ -1,0 +1,266 @@
+"""The whole matrix, as a user runs it: `make matrix`, twice, interrupted, and looked at."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+import psutil
+import pytest
+
+from harness import store
+from tests.conftest import CHECKOUT
+
+pytestmark = pytest.mark.slow
+
+NANO = "harness/matrices/nano.yaml"
+METHODS = ["base", "f-cpt-l", "f-cpt-a", "f-cpt-la", "l-cpt-la", "da", "t-cpt", "tv", "maec"]
+
+
+def environment(home: Path) -> dict[str, str]:
+    # MATRIX in the environment is what `make matrix` runs
+    return {**os.environ, "MAEC_HOME": str(home), "MATRIX": NANO}
+
+
+def make_matrix(home: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        ["make", "matrix"], cwd=CHECKOUT, env=environment(home), capture_output=True, text=True
+    )
+
+
+def table(home: Path) -> list[dict]:
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.cli", "table", NANO, "--json"],
+        cwd=CHECKOUT,
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def without_paths(rows: list[dict]) -> list[dict]:
+    return [{k: v for k, v in row.items() if not k.endswith("_path")} for row in rows]
+
+
+def query(home: Path, sql: str) -> list[tuple]:
+    with duckdb.connect(str(home / "snapshot.duckdb"), read_only=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
+@pytest.fixture(scope="session")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of a nano matrix that ran to its end."""
+    home = tmp_path_factory.mktemp("ran")
+    done = make_matrix(home)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for word in ("math", "science", *METHODS):
+        assert word in done.stdout
+    assert done.stdout.strip().endswith("leaderboard: make leaderboard")
+    return home
+
+
+def test_every_cell_of_the_matrix_has_a_score_with_its_items(ran: Path) -> None:
+    rows = table(ran)
+    assert len(rows) == len(METHODS) * 5 * 2
+    assert {row["method"] for row in rows} == set(METHODS)
+    for row in rows:
+        assert row["n"] == 12 and 0 <= row["score"] <= 1 and row["stderr"] is not None
+        assert Path(row["model_path"], "config.json").is_file()
+        assert Path(row["task_path"], f"{row['task']}.yaml").is_file()
+    wrong = query(
+        ran,
+        """SELECT c.key FROM cells c JOIN items i ON i.cell = c.key GROUP BY c.key, c.score, c.n
+           HAVING abs(c.score - avg(i.correct::INT)) > 1e-9 OR count(*) <> c.n""",
+    )
+    assert wrong == []
+
+
+def test_a_second_run_finds_nothing_to_do(ran: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (ran / "artifacts").rglob("*")}
+    done = make_matrix(ran)
+    assert done.returncode == 0
+    assert "nothing to do" in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in (ran / "artifacts").rglob("*")} == before
+    assert query(ran, "SELECT count(*) FROM runs") == [(1,)]
+
+
+def test_the_run_records_versions_commit_hardware_and_the_engines_figures(ran: Path) -> None:
+    ((status, versions, hardware, engine),) = query(
+        ran, "SELECT status, versions, hardware, engine FROM runs"
+    )
+    assert status == "done"
+    assert {"python", "torch", "transformers", "lm-eval"} <= json.loads(versions).keys()
+    assert json.loads(hardware)["cores"] >= 1
+    figures = json.loads(engine)
+    assert figures["start_seconds"] > 0 and figures["items_per_second"] > 0
+    assert len(figures["switch_seconds"]) == 16  # models: one, one, and two each of seven
+
+
+def test_shared_steps_ran_once(ran: Path) -> None:
+    kinds = dict(query(ran, "SELECT kind, count(*) FROM artifacts GROUP BY kind"))
+    # language ×4, languages, and two each of ability, joint, lora, adapt, translated, locate,
+    # key neurons and pivot (whose masks differ)
+    assert kinds == {"train": 21, "locate": 2, "extract": 2, "combine": 2, "mergekit": 2}
+
+
+def test_no_artifact_of_maec_saw_ability_text_of_a_target_language(ran: Path) -> None:
+    manifests = query(ran, "SELECT manifest FROM artifacts WHERE kind IN ('extract', 'combine')")
+    assert len(manifests) == 4
+    for (manifest,) in manifests:
+        corpora = json.loads(manifest)["corpora"]
+        assert any(corpus["ability"] for corpus in corpora)
+        assert {c["language"] for c in corpora if c["ability"]} == {"en"}
+
+
+@pytest.mark.parametrize(("method", "ability", "language"), [("maec", "math", "te"),
+                                                            ("tv", "science", "zh")])  # fmt: skip
+def test_scores_equal_those_of_lm_evals_own_command_line_item_by_item(
+    ran: Path, tmp_path: Path, method: str, ability: str, language: str
+) -> None:
+    (row,) = [
+        row
+        for row in table(ran)
+        if (row["method"], row["ability"], row["language"]) == (method, ability, language)
+    ]
+    subprocess.run(
+        [
+            *(Path(sys.executable).with_name("lm_eval"), "--model", "hf"),
+            *("--model_args", f"pretrained={row['model_path']},dtype=float32"),
+            *("--tasks", row["task"], "--include_path", row["task_path"]),
+            *("--batch_size", "16", "--device", "cpu"),
+            *("--log_samples", "--output_path", tmp_path),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    (log,) = tmp_path.rglob("samples_*.jsonl")
+    theirs = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    theirs.sort(key=lambda sample: sample["doc_id"])
+    key = query(ran, f"SELECT cell FROM placements WHERE method = '{method}' AND "
+                     f"ability = '{ability}' AND language = '{language}'")[0][0]  # fmt: skip
+    ours = query(
+        ran,
+        f"SELECT item, prompt, output, loglikelihoods, correct FROM items WHERE cell = '{key}' "
+        "ORDER BY item",
+    )
+    assert len(ours) == len(theirs) == row["n"]
+    for (item, prompt, output, likelihoods, correct), sample in zip(ours, theirs, strict=True):
+        assert item == sample["doc_id"]
+        assert prompt == sample["arguments"]["gen_args_0"]["arg_0"]
+        if ability == "math":
+            assert output == sample["resps"][0][0]
+            assert correct == bool(sample["exact_match"])
+        else:
+            assert likelihoods == pytest.approx(
+                [float(response[0][0]) for response in sample["resps"]], abs=1e-3
+            )
+            assert correct == bool(sample["acc"])
+
+
+def test_killed_at_five_random_moments_the_table_is_that_of_an_undisturbed_run(
+    ran: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "killed"
+    moments = random.Random(20241010)
+    undisturbed = query(ran, "SELECT epoch(finished) - epoch(started) FROM runs")[0][0]
+    for _ in range(5):
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "harness.cli", "run", NANO],
+            cwd=CHECKOUT,
+            env=environment(home),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(moments.uniform(2, max(10, undisturbed / 2)))
+        workers = psutil.Process(driver.pid).children(recursive=True)
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+        _, alive = psutil.wait_procs(workers, timeout=20)
+        assert alive == [], "a worker outlived its driver"
+    done = make_matrix(home)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert without_paths(table(home)) == without_paths(table(ran))
+    assert query(home, "SELECT count(*) FROM cells") == query(ran, "SELECT count(*) FROM cells")
+    assert not list(home.rglob(".partial-*"))
+
+
+def test_ctrl_c_stops_with_one_line_and_leaves_no_worker(tmp_path: Path) -> None:
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "harness.cli", "run", NANO],
+        cwd=CHECKOUT,
+        env=environment(tmp_path / "interrupted"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process = psutil.Process(driver.pid)
+    deadline = time.monotonic() + 60
+    while not process.children(recursive=True) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(3)
+    workers = process.children(recursive=True)
+    driver.send_signal(signal.SIGINT)
+    _, error = driver.communicate(timeout=120)
+    assert driver.returncode == 130
+    assert error.strip().endswith("run the same command again to go on")
+    assert "Traceback" not in error
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert alive == []
+
+
+def test_the_leaderboard_shows_the_table(ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from streamlit.testing.v1 import AppTest
+
+    monkeypatch.setenv("MAEC_HOME", str(ran))
+    page = AppTest.from_file(str(CHECKOUT / "leaderboard" / "app.py"), default_timeout=60).run()
+    assert not page.exception
+    placed = store.placed()
+    shown = page.dataframe[0].value.set_index("method")
+    assert set(shown.index) == set(METHODS)
+    for (method, language), score in (
+        placed[placed["ability"] == "math"].set_index(["method", "language"])["score"].items()
+    ):
+        assert shown.loc[method, language] == pytest.approx(100 * score)
+    assert "no verdict on models of 8B" in page.caption[0].value
+
+
+def test_the_leaderboard_opens_before_the_first_run(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from streamlit.testing.v1 import AppTest
+
+    page = AppTest.from_file(str(CHECKOUT / "leaderboard" / "app.py"), default_timeout=60).run()
+    assert not page.exception
+    assert "make matrix" in page.info[0].value
+
+
+def test_real_mgsm_questions_go_through_end_to_end(tmp_path: Path, real_data: Path) -> None:
+    home = tmp_path / "mgsm"
+    done = subprocess.run(
+        ["make", "matrix", "MATRIX=harness/matrices/mgsm-local.yaml"],
+        cwd=CHECKOUT,
+        env={**os.environ, "MAEC_HOME": str(home)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    for language in ("en", "es", "zh", "bn", "te"):
+        lines = (real_data / "mgsm" / f"mgsm_{language}.tsv").read_text(encoding="utf-8")
+        rows = [line.split("\t") for line in lines.splitlines()]
+        items = query(
+            home,
+            "SELECT prompt, output, extracted, gold FROM items i JOIN placements p ON "
+            f"p.cell = i.cell WHERE p.language = '{language}' ORDER BY item",
+        )
+        assert len(items) == len(rows) == 250
+        for (prompt, output, extracted, gold), (question, number) in zip(items, rows, strict=True):
+            assert question in prompt
+            assert output is not None and extracted is not None
+            assert float(gold) == float(number.replace(",", ""))

@@ -1,0 +1,141 @@
+"""Every command and every file that the README shows works as it stands there."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.conftest import CHECKOUT
+from tests.maec.checkpoints import llama, trained, write
+from tests.test_end_to_end import NANO, ran  # noqa: F401  (a fixture)
+
+README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = "\n".join(blocks("bash")).splitlines()
+    return [line.split("  #")[0].strip() for line in lines if line.strip()]
+
+
+def environment(home: Path) -> dict[str, str]:
+    binaries = str(Path(sys.executable).parent)
+    return {
+        **os.environ,
+        "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
+        "MAEC_HOME": str(home),
+        # what the two commands do by default would run this very test again
+        "MATRIX": NANO,
+        "TESTS": "tests/harness/test_identity.py",
+    }
+
+
+def test_the_two_commands_come_first() -> None:
+    assert commands()[:2] == ["make matrix", "make test"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [c for c in commands() if not c.startswith("maec ") and c != "make leaderboard"],
+)
+def test_every_command_of_the_readme_runs(ran: Path, command: str) -> None:  # noqa: F811
+    done = subprocess.run(
+        command, shell=True, cwd=CHECKOUT, env=environment(ran), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_make_leaderboard_serves_the_page(ran: Path) -> None:  # noqa: F811
+    server = subprocess.Popen(
+        "make leaderboard",
+        shell=True,
+        cwd=CHECKOUT,
+        env={**environment(ran), "STREAMLIT_SERVER_PORT": "8517"},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                with urllib.request.urlopen("http://127.0.0.1:8517/_stcore/health") as answer:
+                    assert answer.read() == b"ok"
+                    return
+            except OSError:
+                time.sleep(0.5)
+        pytest.fail("the leaderboard did not answer within a minute")
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+def test_the_commands_on_checkpoints_run_with_the_recipe_that_is_shown(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    base = llama(rng)
+    write(tmp_path / "llama", base)
+    for name in ("llama-bengali", "llama-telugu", "llama-math", "llama-english"):
+        write(tmp_path / name, trained(rng, base))
+    (recipe,) = [text for text in blocks("yaml") if text.startswith("# recipe.yaml")]
+    (tmp_path / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    shown = [command for command in commands() if command.startswith("maec ")]
+    assert len(shown) == 3
+    for command in shown:
+        done = subprocess.run(
+            command,
+            shell=True,
+            cwd=tmp_path,
+            env=environment(tmp_path / "home"),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "merged" / "config.json").is_file()
+    assert (tmp_path / "math-pack").is_dir()
+
+
+@pytest.fixture
+def baseline() -> Path:
+    path = CHECKOUT / "harness" / "methods" / "my_baseline.py"
+    assert not path.exists()
+    path.write_text(blocks("python")[0], encoding="utf-8")
+    yield path
+    path.unlink()
+
+
+def test_the_baseline_that_is_shown_can_be_planned_with_nothing_else_changed(
+    baseline: Path, tmp_path: Path, home: Path
+) -> None:
+    shown = next(yaml.safe_load(t) for t in blocks("yaml") if t.startswith("methods:"))
+    matrix = yaml.safe_load((CHECKOUT / NANO).read_text(encoding="utf-8"))
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({**matrix, **shown, "name": "mine"}), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.cli", "plan", str(path)],
+        cwd=CHECKOUT,
+        env={**environment(home), "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "half math" in done.stdout
+
+
+def test_the_engine_settings_that_are_shown_are_settings() -> None:
+    from harness.spec import Engine
+
+    shown = next(yaml.safe_load(t) for t in blocks("yaml") if t.startswith("base: ../.."))
+    assert Engine(**shown["engine"]).max_model_len == 4096
