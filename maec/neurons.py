@@ -50,6 +50,25 @@ def value_change(base: Checkpoint, trained: Checkpoint) -> Importance:
     return change
 
 
+def gradient(trained: Path) -> Importance:
+    """The importance Σ|∂L/∂θ| *(choice)* that a run recorded in the folder ``trained``, float32.
+
+    Raises:
+        InputError: the run recorded none, or, when asked for it, none for that tensor.
+    """
+    folder = Path(trained)
+    if not (folder / "gradient.safetensors").is_file():
+        raise InputError(f"{folder}: no gradient.safetensors; train with record_gradient: true")
+    recorded = open_tensors(folder, "gradient")
+
+    def accumulated(name: str) -> Tensor:
+        if name not in recorded:
+            raise InputError(f"{folder}/gradient.safetensors: tensor {name!r} is missing")
+        return recorded[name].read()
+
+    return accumulated
+
+
 @dataclass(frozen=True)
 class KeyNeurons(Mapping[str, Tensor]):
     """N_A as a mapping from tensor names to bool tensors, each computed when it is asked for.

@@ -83,6 +83,7 @@ def test_a_plan_that_does_not_fit_on_the_disk_is_refused_before_it_starts(
         documents={"general": 9, "pivot": 9, "ability": 9, "translated": 9},
         training={"ability": settings},
     )
+    capsys.readouterr()  # what transformers printed while it wrote the model
     monkeypatch.setattr(sys, "argv", ["harness", "run", str(path)])
     with pytest.raises(SystemExit) as exit:
         cli.main()

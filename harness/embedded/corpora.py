@@ -23,7 +23,7 @@ ABILITIES = ("math", "science")
 SAME = "≈"
 """Stands between a text and its translation."""
 
-SHARES = {"monolingual": 0.15, "switched": 0.35, "parallel": 0.3, "dictionary": 0.1, "pivot": 0.1}
+SHARES = {"monolingual": 0.08, "switched": 0.16, "parallel": 0.16, "dictionary": 0.5, "pivot": 0.1}
 """What a target language's general corpus consists of; the pivot share keeps the pivot alive."""
 
 EMPHASIS = 0.75

@@ -503,6 +503,16 @@ def test_a_pack_of_another_base_is_refused(ready: Ready, rng: np.random.Generato
     ready.refused(str(ready.path("pack")), "base")
 
 
+def test_a_pack_of_other_shapes_is_refused_by_the_first_that_differs(ready: Ready) -> None:
+    name = "model.norm.weight"
+    for part in ("base", "math"):
+        tensors = read(ready.path(part))
+        write(ready.path(f"wide-{part}"), tensors | {name: np.ones(17, np.float32)})
+    shutil.rmtree(ready.path("pack"))
+    extract(ready.path("wide-base"), ready.path("wide-math"), ready.path("pack"), beta=0)
+    ready.refused(str(ready.path("pack")), name, "16", "17")
+
+
 def test_a_pack_with_a_nan_is_refused(ready: Ready) -> None:
     from safetensors.torch import load_file, save_file
 
