@@ -8,6 +8,7 @@ reload that misses a tensor keeps the old one without an error.
 import logging
 import os
 import time
+import warnings
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,10 @@ from maec.checkpoint import open_checkpoint, require_compatible
 
 EVERYTHING = 1_000_000
 """A batch size that never splits a request list: vLLM schedules by itself."""
+
+
+SMALL = 100_000_000
+"""Parameters below which one thread serves a model best."""
 
 
 class StaleWeights(RuntimeError):
@@ -51,17 +56,22 @@ class _Vllm:
         began = time.monotonic()
         # in this process: seconds instead of half a minute, and weights can be streamed
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.kv_cache_gib))
-        os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         from harness.vllm_cpu import answer_for_vllm
 
         answer_for_vllm()
+        import torch
         from lm_eval.models.vllm_causallms import VLLM
 
         on_gpu = bool(machine.gpus())
-        only_gpu = {"gpu_memory_utilization": settings.memory_fraction} if on_gpu else {}
+        if on_gpu:
+            memory = {"gpu_memory_utilization": settings.memory_fraction}
+        else:
+            # without this, vLLM wants nine tenths of the machine's memory to be free
+            memory = {"kv_cache_memory_bytes": settings.kv_cache_gib << 30}
+            torch.set_num_threads(settings.threads or _threads(base))
         self.lm = _without_bars(VLLM)(
             pretrained=str(base),
             dtype=settings.dtype,
@@ -71,7 +81,7 @@ class _Vllm:
             enforce_eager=not on_gpu,
             use_tqdm_on_load=False,
             worker_extension_cls="harness.served.ServedWeights",
-            **only_gpu,
+            **memory,
         )
         self._settings = settings
         self._base = open_checkpoint(base)
@@ -101,7 +111,11 @@ class _Vllm:
 class _Transformers:
     def __init__(self, settings: Settings, base: Path) -> None:
         began = time.monotonic()
+        import torch
         from lm_eval.models.huggingface import HFLM
+
+        if not machine.gpus():
+            torch.set_num_threads(settings.threads or _threads(base))
 
         self.lm = _without_bars(HFLM)(
             pretrained=str(base),
@@ -129,6 +143,15 @@ class _Transformers:
         return time.monotonic() - began
 
 
+def _threads(base: Path) -> int:
+    """Threads for a model without a GPU.
+
+    The layers of a small model take microseconds: threads spend longer waiting for each other than
+    working, twenty times longer when another process has one of the cores.
+    """
+    return 1 if open_checkpoint(base).numel() < SMALL else machine.cores()
+
+
 def _without_bars(model: type) -> type:
     """The lm-eval model without its own progress bars, which it has no setting for."""
 
@@ -145,6 +168,8 @@ def _without_bars(model: type) -> type:
 def _quiet() -> None:
     """Leave the terminal to the harness's own progress bars."""
     os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    warnings.filterwarnings("ignore", module="vllm")
     os.environ.setdefault("HF_DATASETS_CACHE", str(home() / "cache" / "datasets"))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for name in ("lm_eval", "lm-eval", "vllm", "transformers", "datasets"):

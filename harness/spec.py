@@ -43,6 +43,9 @@ class Engine(_Strict):
     batch_size: Annotated[int, KNOB] = Field(64, ge=1, description="transformers only")
     memory_fraction: Annotated[float, KNOB] = Field(0.85, gt=0, le=1, description="of a GPU")
     kv_cache_gib: Annotated[int, KNOB] = Field(1, ge=1, description="GiB, without a GPU")
+    threads: Annotated[int | None, KNOB] = Field(
+        None, ge=1, description="without a GPU; by default one for a small model, else all cores"
+    )
 
 
 class Documents(_Strict):

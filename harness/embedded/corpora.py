@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Mapping
 
 from harness.embedded import lexicon
-from harness.embedded.lexicon import CONTENT, Language, load, pivot
+from harness.embedded.lexicon import Language, concepts, load, pivot
 from harness.embedded.meanings import Draw, Half, claim, description, quantities
 from harness.embedded.sentences import Sentence, Switching, render
 from maec.errors import InputError, nearest
@@ -23,10 +23,10 @@ ABILITIES = ("math", "science")
 SAME = "≈"
 """Stands between a text and its translation."""
 
-SHARES = {"monolingual": 0.08, "switched": 0.16, "parallel": 0.16, "dictionary": 0.5, "pivot": 0.1}
+SHARES = {"monolingual": 0.3, "switched": 0.3, "parallel": 0.15, "dictionary": 0.1, "pivot": 0.15}
 """What a target language's general corpus consists of; the pivot share keeps the pivot alive."""
 
-EMPHASIS = 0.75
+EMPHASIS = 0.8
 """How often a content word of a target language's corpus is one that the base does not know."""
 
 
@@ -105,7 +105,7 @@ def _dictionary(language: Language, rng: random.Random, half: Half | None) -> st
     if language.glosses and rng.random() < 0.15:
         pair = list(rng.choice(list(language.glosses.items())))
     else:
-        concept = _draw(language, rng, half).concept(rng.choice((*CONTENT, "name", "property")))
+        concept = _draw(language, rng, half).concept(rng.choice(list(concepts())))
         pair = [language.words[concept].text, pivot().words[concept].text]
     if rng.random() < 0.25:
         pair.reverse()
@@ -145,17 +145,27 @@ def _about_quantities(draw: Draw) -> list[Sentence]:
     who = {"name": told.name, "object": told.object}
     change = Sentence("more" if told.gains else "fewer", who)
     numbers = Sentence("numbers", {"first": str(told.first), "second": str(told.second)})
-    endings = ([numbers], [change], [change, numbers], [numbers, change], [told.question()])
-    return told.statement() + draw.rng.choice(endings)
+    has, event = told.statement()
+    ending = draw.rng.random()
+    if ending < 0.3:
+        return [event, change]
+    if ending < 0.5:
+        return [has, event, numbers]
+    if ending < 0.85:
+        return [has, event, *draw.rng.sample([change, numbers], 2)]
+    return [has, event, told.question()]
 
 
 def _about_entity(draw: Draw) -> list[Sentence]:
     told = description(draw, "train")
-    notes = [told.note(attribute) for attribute in told.facts]
-    draw.rng.shuffle(notes)
-    asked = told.question(draw.concept("property"))
-    endings = (notes[:1], notes, [asked], [])
-    return told.statement() + draw.rng.choice(endings)
+    facts = told.statement()
+    follows = [told.consequence(attribute) for attribute in told.facts]
+    ending = draw.rng.random()
+    if ending < 0.4:
+        return [facts[0], follows[0]]
+    if ending < 0.85:
+        return facts + draw.rng.sample(follows, draw.rng.randint(1, 2))
+    return [*facts, told.question(draw.concept("property"))]
 
 
 def _equation(rng: random.Random) -> str:

@@ -1,4 +1,4 @@
-"""Test and dev items: prompts with their gold answers, no statement of theirs in any training text."""
+"""Test and dev items: prompts and gold answers, no statement of theirs in any training text."""
 
 import random
 from typing import Any

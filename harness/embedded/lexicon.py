@@ -20,7 +20,7 @@ CONCEPTS = Path(__file__).with_name("concepts.yaml")
 LANGUAGES = Path(__file__).parent.parent / "languages"
 
 SLOT = re.compile(r"\{(\w+)(?:\.(\w+))?\}")
-"""A slot of a pattern: ``{object}`` is the word itself, ``{object.the}`` a form that goes with it."""
+"""A slot of a pattern: ``{object}`` is the word, ``{object.the}`` a form that goes with it."""
 
 CONTENT = ("object", "gain", "loss", "entity", "place", "food", "color")
 """The categories of which half the words of a target language are unknown to the base."""
@@ -36,9 +36,9 @@ SLOTS: dict[str, tuple[str, ...]] = {
     "lives": ("entity", "place"),
     "eats": ("entity", "food"),
     "colored": ("entity", "color"),
-    "home": ("place",),
-    "food": ("food",),
-    "color": ("color",),
+    "scenery": ("scenery",),
+    "kind": ("kind",),
+    "tone": ("tone",),
     "what": ("property", "entity"),
     "is": ("property", "entity", "label"),
 }
@@ -50,10 +50,12 @@ WORDLESS = ("number", "first", "second", "label")
 
 @dataclass(frozen=True)
 class Rule:
-    """A property of science questions: its value follows from one attribute of an entity."""
+    """A property of science questions: its value follows from a trait of one attribute."""
 
     attribute: str
+    trait: str
     values: Mapping[str, str]  # concept of the attribute -> value
+    traits: Mapping[str, str]  # concept of the attribute -> concept of the trait
 
 
 @dataclass(frozen=True)
@@ -105,20 +107,24 @@ class Language:
 def concepts() -> Mapping[str, tuple[str, ...]]:
     """Category -> its concepts, in the order of the file."""
     listed = yaml.safe_load(CONCEPTS.read_text(encoding="utf-8"))
-    return {category: tuple(listed[category]) for category in ("name", *CONTENT, "property")}
+    return {name: tuple(group) for name, group in listed.items() if name != "rules"}
 
 
 @cache
 def rules() -> Mapping[str, Rule]:
     """Property -> its rule."""
     listed = yaml.safe_load(CONCEPTS.read_text(encoding="utf-8"))["rules"]
-    return {
-        name: Rule(
-            rule["attribute"],
-            {concept: value for value, group in rule["values"].items() for concept in group},
-        )
-        for name, rule in listed.items()
-    }
+    return {name: _rule(entry) for name, entry in listed.items()}
+
+
+def _rule(entry: Mapping[str, Any]) -> Rule:
+    values: dict[str, str] = {}
+    traits: dict[str, str] = {}
+    for value, by_trait in entry["values"].items():
+        for trait, group in by_trait.items():
+            values.update(dict.fromkeys(group, value))
+            traits.update(dict.fromkeys(group, trait))
+    return Rule(entry["attribute"], entry["trait"], values, traits)
 
 
 def labels(name: str) -> tuple[str, ...]:
@@ -324,9 +330,7 @@ def _strata() -> Iterator[list[tuple[str, str]]]:
     by_attribute = {rule.attribute: rule for rule in rules().values()}
     for category in CONTENT:
         rule = by_attribute.get(category)
-        yield [
-            (rule.values[concept] if rule else "", concept) for concept in concepts()[category]
-        ]
+        yield [(rule.values[concept] if rule else "", concept) for concept in concepts()[category]]
 
 
 def _every_second(code: str, group: list[tuple[str, str]]) -> list[str]:

@@ -19,9 +19,6 @@ Half = Literal["known", "new"]
 FACTS = {"place": "lives", "food": "eats", "color": "colored"}
 """Attribute of an entity -> the sentence type that states it."""
 
-NOTES = {"place": "home", "food": "food", "color": "color"}
-"""Attribute of an entity -> the sentence type that notes its value."""
-
 
 def split_of(*statement: str) -> Split:
     """Test 20 %, dev 10 %, train 70 % of all statements, by a hash of the concepts alone."""
@@ -54,7 +51,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Quantities:
-    """A person has ``first`` objects and gains or loses ``second``: 2 to 9, never below one left."""
+    """A person has ``first`` objects, gains or loses ``second``: 2 to 9, at least one is left."""
 
     name: str
     object: str
@@ -104,8 +101,10 @@ class Description:
             for attribute, value in self.facts.items()
         ]
 
-    def note(self, attribute: str) -> Sentence:
-        return Sentence(NOTES[attribute], {attribute: self.facts[attribute]})
+    def consequence(self, attribute: str) -> Sentence:
+        """What follows from the fact about ``attribute``, as any text may say."""
+        (rule,) = (rule for rule in rules().values() if rule.attribute == attribute)
+        return Sentence(rule.trait, {rule.trait: rule.traits[self.facts[attribute]]})
 
     def properties(self) -> list[str]:
         """The properties that the facts told decide."""

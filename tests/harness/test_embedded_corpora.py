@@ -134,6 +134,30 @@ def test_general_text_never_asks_and_answers(language: str) -> None:
         assert "=" not in text or re.fullmatch(r"\d \+ \d = \d+|\d - \d = \d", text)
 
 
+def test_ability_text_and_items_never_name_a_trait() -> None:
+    for language in LANGUAGES:
+        texts = corpora.ability("science", language, 1000, 0)
+        texts += [item["question"] for item in items.items("science", language, "test")]
+        assert not any({"scenery", "kind", "tone"} & read(text)[0].keys() for text in texts)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_general_text_states_the_true_trait_of_a_fact(language: str) -> None:
+    listed = yaml.safe_load(lexicon.CONCEPTS.read_text(encoding="utf-8"))
+    checked = 0
+    for text in corpora.general(language, 3000, 9):
+        said, _ = read(text.split(" ≈ ")[0])
+        if "entity" not in said:
+            continue
+        for rule in listed["rules"].values():
+            for trait in said.get(rule["trait"], []):
+                (group,) = [g[trait] for g in rule["values"].values() if trait in g]
+                if rule["attribute"] in said:
+                    assert said[rule["attribute"]][0] in group
+                    checked += 1
+    assert checked > 200
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_general_text_holds_the_answer_words_but_not_the_rules(language: str) -> None:
     values = {value for name in lexicon.rules() for value in lexicon.labels(name)}
@@ -208,7 +232,8 @@ def test_gold_answers_follow_from_the_text(language: str) -> None:
         rule = listed["rules"][said["property"][0]]
         (concept,) = said[rule["attribute"]]
         assert sorted(item["choices"]) == sorted(rule["values"])
-        assert concept in rule["values"][item["choices"][item["answer"]]]
+        (group,) = rule["values"][item["choices"][item["answer"]]].values()
+        assert concept in group
 
 
 def test_choices_are_balanced() -> None:

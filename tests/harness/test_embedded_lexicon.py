@@ -24,7 +24,7 @@ def text_of(entry: object) -> str:
 def test_the_five_languages_of_the_default_matrix_are_there() -> None:
     assert set(CODES) >= {"en", "es", "zh", "bn", "te"}
     assert lexicon.pivot().code == "en"
-    assert [language.code for language in lexicon.pretrained()][0] == "en"
+    assert lexicon.pretrained()[0].code == "en"
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -78,9 +78,11 @@ def test_half_of_each_category_is_new_and_covers_every_value_of_its_rule(code: s
     for category in lexicon.CONTENT:
         assert 2 * len(language.new & set(listed[category])) == len(listed[category])
     for rule in listed["rules"].values():
-        for group in rule["values"].values():
+        for by_trait in rule["values"].values():
+            (group,) = by_trait.values()
             assert 0 < len(language.new & set(group)) < len(group)
-    assert not language.new & {*listed["name"], *listed["property"]}
+    always = ("name", "scenery", "kind", "tone", "property")
+    assert not language.new & {concept for category in always for concept in listed[category]}
 
 
 @pytest.mark.parametrize("code", [code for code in CODES if code != "en"])
@@ -113,6 +115,15 @@ def test_glosses_join_words_that_occur_in_patterns(code: str) -> None:
     for word, meaning in lexicon.load(code).glosses.items():
         assert word in here, word
         assert meaning in there, meaning
+
+
+def test_every_attribute_has_one_trait_and_every_trait_one_value() -> None:
+    listed = yaml.safe_load(lexicon.CONCEPTS.read_text(encoding="utf-8"))
+    for rule in listed["rules"].values():
+        ruled = [c for by_trait in rule["values"].values() for g in by_trait.values() for c in g]
+        assert sorted(ruled) == sorted(listed[rule["attribute"]])
+        traits = [trait for by_trait in rule["values"].values() for trait in by_trait]
+        assert sorted(traits) == sorted(listed[rule["trait"]])
 
 
 def test_agreement_follows_the_noun() -> None:

@@ -44,7 +44,8 @@ def test_text_of_the_world_needs_no_fallback(shipped, language: str) -> None:
     assert not [piece for piece in pieces if piece.startswith("<0x")]
     single = [p for p in pieces if len(p.strip("▁")) == 1 and p.strip("▁").isalpha()]
     words = {word.text for code in LANGUAGES for word in lexicon.load(code).words.values()}
-    literals = " ".join(v for c in LANGUAGES for vs in lexicon.load(c).patterns.values() for v in vs)
+    patterns = [lexicon.load(code).patterns.values() for code in LANGUAGES]
+    literals = " ".join(variant for kinds in patterns for variants in kinds for variant in variants)
     known = words | set(re.split(r"[\s{}.]+", literals))
     forms = [
         form

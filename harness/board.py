@@ -1,0 +1,78 @@
+"""What a run shows on the terminal: bars with the time left, and a line for all that is done."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from harness.schedule import work
+from harness.steps import Step
+
+
+class Board:
+    """Two lasting bars, steps and cells, and one for every step that is training."""
+
+    def __init__(self, progress: Progress, steps: list[Step], cells: int) -> None:
+        self._progress = progress
+        self._steps = progress.add_task("steps", total=sum(work(step) for step in steps))
+        self._cells = progress.add_task("cells", total=cells)
+        self._training: dict[str, TaskID] = {}
+        self._shown: dict[str, float] = {}
+
+    def training(self, step: Step, done: int, total: int) -> None:
+        """A worker is at optimiser step ``done`` of ``total``."""
+        if step.key not in self._training:
+            self._training[step.key] = self._progress.add_task(f"  {step.label}", total=total)
+        self._progress.update(self._training[step.key], completed=done)
+        self._advance(step, work(step) * done / total)
+
+    def made(self, step: Step, seconds: float) -> None:
+        self._end(step)
+        self._say(f"made    {escape(step.label)}  {seconds:.1f} s")
+
+    def scored(self, what: str, cells: int, seconds: float) -> None:
+        self._progress.advance(self._cells, cells)
+        self._say(f"scored  {escape(what)}  {cells} cells  {seconds:.1f} s")
+
+    def failed(self, what: str, why: str, *, step: Step | None = None, cells: int = 0) -> None:
+        if step is not None:
+            self._end(step)
+        self._progress.advance(self._cells, cells)
+        self._say(f"[red]failed[/red]  {escape(what)}: {escape(why)}")
+
+    def _say(self, line: str) -> None:
+        self._progress.console.print(line, soft_wrap=True, highlight=False)
+
+    def _end(self, step: Step) -> None:
+        if step.key in self._training:
+            self._progress.remove_task(self._training.pop(step.key))
+        self._advance(step, work(step))
+
+    def _advance(self, step: Step, to: float) -> None:
+        self._progress.advance(self._steps, to - self._shown.get(step.key, 0.0))
+        self._shown[step.key] = to
+
+
+@contextmanager
+def board(console: Console, steps: list[Step], cells: int) -> Iterator[Board]:
+    """A live board until the block ends."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield Board(progress, steps, cells)

@@ -1,0 +1,89 @@
+"""Missing steps on their way through worker processes: each as soon as its inputs are there."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from harness.steps import Step
+from harness.workers import Workers, run_step
+
+
+class Schedule:
+    """The steps of a plan that have to be made; the longest chain of work goes first."""
+
+    def __init__(self, steps: Sequence[Step], workers: Workers) -> None:
+        self._workers = workers
+        self._waiting = {step.key: step for step in steps}
+        self._urgency = urgency(steps)
+        self._running: dict[Future, Step] = {}
+        self._failed: set[str] = set()
+        self._submit_ready()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is running or waiting any more."""
+        return not self._running and not self._waiting
+
+    def ended(self, timeout: float) -> Iterator[tuple[Step, dict[str, Any] | BaseException]]:
+        """Steps that ended since the last call, with their manifests or what went wrong.
+
+        Waits up to ``timeout`` seconds for the first. A step that needs a failed one fails too.
+
+        Raises:
+            BrokenProcessPool: a worker died, killed by the system or out of memory.
+        """
+        done, _ = wait(self._running, timeout=timeout, return_when=FIRST_COMPLETED)
+        results = [(self._running.pop(future), future) for future in done]
+        self._failed |= {step.key for step, future in results if future.exception()}
+        self._submit_ready()
+        for step, future in results:
+            error = future.exception()
+            if isinstance(error, BrokenProcessPool):
+                raise error
+            yield step, error or future.result()
+        yield from self._blocked()
+
+    def reports(self) -> Iterator[tuple[Step, int, int]]:
+        """Progress that workers reported since the last call: (step, done, total)."""
+        running = {step.key: step for step in self._running.values()}
+        while not self._workers.reports.empty():
+            key, done, total = self._workers.reports.get()
+            if key in running:
+                yield running[key], done, total
+
+    def _submit_ready(self) -> None:
+        """Hand over all steps whose inputs exist: a worker never waits for the driver to look."""
+        ready = [s for s in self._waiting.values() if all(p.done for p in s.inputs.values())]
+        for step in sorted(ready, key=lambda step: -self._urgency[step.key]):
+            del self._waiting[step.key]
+            self._running[self._workers.pool.submit(run_step, step)] = step
+
+    def _blocked(self) -> Iterator[tuple[Step, BaseException]]:
+        for step in list(self._waiting.values()):
+            if any(part.key in self._failed for part in step.inputs.values()):
+                self._failed.add(step.key)
+                del self._waiting[step.key]
+                yield step, RuntimeError("a step that it needs failed")
+
+
+def work(step: Step) -> int:
+    """How long a step takes, in thousands of tokens trained; merges count as a little."""
+    training = step.settings.get("training")
+    if not training:
+        return 20
+    tokens = training["steps"] * training["batch_size"] * training["sequence_length"]
+    return 20 + tokens // 1000
+
+
+def urgency(steps: Sequence[Step]) -> dict[str, int]:
+    """Work from the start of each step to the end of the longest chain that waits for it.
+
+    ``steps`` come inputs first.
+    """
+    after: dict[str, int] = {}
+    for step in reversed(steps):
+        after[step.key] = after.get(step.key, 0) + work(step)
+        for part in step.inputs.values():
+            after[part.key] = max(after.get(part.key, 0), after[step.key])
+    return after

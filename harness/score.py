@@ -1,0 +1,100 @@
+"""Score the cells of a plan on one live engine, as their models get ready."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from harness.engine import Engine, start
+from harness.evaluate import Result, evaluate
+from harness.plan import Cell, Plan, base_path
+from harness.store import Writer
+
+
+class Scorer:
+    """The live engine of a run, started when the first model is scored, and its figures."""
+
+    def __init__(self, plan: Plan, store: Writer, run_id: str) -> None:
+        self._plan = plan
+        self._store = store
+        self._run_id = run_id
+        self._engine: Engine | None = None
+        self.figures: dict[str, Any] = {}
+
+    def score(self, cells: Sequence[Cell]) -> float:
+        """Score cells of one model and commit each of them; returns seconds.
+
+        Raises:
+            InputError: the checkpoint does not fit the engine.
+            RuntimeError: the engine does not serve it, or the evaluation failed.
+        """
+        engine = self._started()
+        model = cells[0].model
+        began = time.monotonic()
+        self.figures["switch_seconds"].append(round(engine.switch(model.folder), 4))
+        switched = time.monotonic()
+        results = evaluate(engine, [cell.task for cell in cells], model.folder)
+        seconds = time.monotonic() - switched
+        items = sum(result.n for result in results.values())
+        self._count(items, seconds)
+        for cell in cells:
+            result = results[cell.task.name]
+            self._commit(cell, result, seconds * result.n / max(items, 1))
+        return time.monotonic() - began
+
+    def _started(self) -> Engine:
+        if self._engine is None:
+            settings = self._plan.matrix.engine
+            self._engine = start(settings, base_path(self._plan))
+            self.figures |= {
+                "kind": settings.kind,
+                "start_seconds": round(self._engine.start_seconds, 3),
+                "switch_seconds": [],
+                "items": 0,
+                "evaluation_seconds": 0.0,
+                "items_per_second": 0.0,
+            }
+        return self._engine
+
+    def _count(self, items: int, seconds: float) -> None:
+        figures = self.figures
+        figures["items"] += items
+        figures["evaluation_seconds"] = round(figures["evaluation_seconds"] + seconds, 3)
+        figures["items_per_second"] = round(figures["items"] / figures["evaluation_seconds"], 1)
+
+    def _commit(self, cell: Cell, result: Result, seconds: float) -> None:
+        plan, task = self._plan, cell.task
+        key = plan.key(cell)
+        self._store.commit_cell(
+            {
+                "key": key,
+                "model_key": cell.model.key,
+                "fingerprint": plan.fingerprint(cell.model),
+                "task": task.name,
+                "task_version": task.version,
+                "task_data": task.data_fingerprint,
+                "task_path": str(task.folder),
+                "metric": task.metric,
+                "filter": task.filter,
+                "score": result.score,
+                "stderr": result.stderr,
+                "n": result.n,
+                "metrics": result.metrics,
+                "engine": plan.matrix.engine.model_dump(mode="json"),
+                "seconds": round(seconds, 3),
+                "run_id": self._run_id,
+                "created": datetime.now(UTC),
+            },
+            [{"cell": key, **item} for item in result.items],
+        )
+        same = [index for index, other in enumerate(plan.cells) if plan.key(other) == key]
+        self._store.set_cell(plan.matrix.name, same, key)
+
+
+def ready_models(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """The cells whose models exist, grouped by model, each task of a model once."""
+    groups: dict[str, dict[str, Cell]] = {}
+    for cell in cells:
+        if cell.model.done:
+            groups.setdefault(cell.model.key, {}).setdefault(cell.task.name, cell)
+    return [list(group.values()) for group in groups.values()]
