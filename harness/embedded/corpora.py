@@ -79,7 +79,7 @@ def question(text: str) -> str:
 
 def plain(language: Language, rng: random.Random, half: Half | None = None) -> str:
     """A document in one language."""
-    if language.is_pivot and rng.random() < 0.1:
+    if language.is_pivot and rng.random() < 0.2:
         return _equation(rng)
     return render(_document(_draw(language, rng, half)), language, rng)
 

@@ -1,9 +1,11 @@
 """Pre-training of the base model that is shipped in ``base/``, from the recipe in ``base.yaml``.
 
 The base plays the part of a released multilingual model. What such a model has learnt from very
-much text, that words of different languages that mean the same lie close together, is put in
-here by hand for the words that the base knows: their input rows start at the pivot's and are
-pulled towards them.
+much text, that words lie close together if they mean the same in two languages, or are of one
+kind (river and lake, buy and win), is put in here by hand for the words that the base knows: their
+input rows start at their translations' and are pulled towards them, and those towards their kin.
+Noise on the input embeddings makes the layers read a row by what it shares with its kin, so that
+new rows need only come near (compare NEFTune, Jain et al. 2023, arXiv 2310.05914).
 """
 
 import argparse
@@ -11,7 +13,8 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +56,25 @@ def run(out: Path, progress: Progress | None = None) -> TrainReport:
         start = Path(folder) / "start"
         initial(plan, words, pairs).save_pretrained(start)
         words.save_pretrained(start)
-        pull = _pull(pairs, plan["alignment"]["pull"])
-        return train(start, documents, out, settings, extra_loss=pull, progress=progress)
+        pull = _pull(pairs, kin(words), plan["alignment"])
+        with noisy_embeddings(plan["embedding_noise"]):
+            return train(start, documents, out, settings, extra_loss=pull, progress=progress)
+
+
+@contextmanager
+def noisy_embeddings(deviation: float) -> Iterator[None]:
+    """Add Gaussian noise to what every embedding layer puts out while its model is in training."""
+
+    def disturb(module: torch.nn.Module, inputs: Any, output: Any) -> Any:
+        if isinstance(module, torch.nn.Embedding) and module.training:
+            return output + deviation * torch.randn_like(output)
+        return None
+
+    hook = torch.nn.modules.module.register_module_forward_hook(disturb)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def initial(
@@ -102,6 +122,20 @@ def translations(
     return torch.tensor(pairs)
 
 
+def kin(words: PreTrainedTokenizerBase) -> list[torch.Tensor]:
+    """Groups of pivot words that are of one kind: (words,) int64 token ids each."""
+    known = lexicon.concepts()
+    groups = [list(known["gain"]), list(known["loss"])]
+    for rule in lexicon.rules().values():
+        for trait in known[rule.trait]:
+            groups.append([concept for concept, has in rule.traits.items() if has == trait])
+    said = lexicon.pivot().words
+    return [
+        torch.tensor([words(said[concept].text)["input_ids"][0] for concept in group])
+        for group in groups
+    ]
+
+
 def held_out_loss(folder: Path) -> float:
     """Mean cross-entropy in nats a token of the checkpoint on text that it was not trained on."""
     model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -137,12 +171,19 @@ def manifest(folder: Path, report: TrainReport) -> dict[str, Any]:
     }
 
 
-def _pull(pairs: torch.Tensor, weight: float) -> Callable[[PreTrainedModel], torch.Tensor]:
-    """weight · mean over pairs of |e(word) − e(meaning)|², e the input row."""
+def _pull(
+    pairs: torch.Tensor, groups: list[torch.Tensor], weights: dict[str, float]
+) -> Callable[[PreTrainedModel], torch.Tensor]:
+    """translation · mean |e(word) − e(meaning)|² + kinship · mean |e(word) − mean of its kin|²,
+    e the input row."""
 
     def extra(model: PreTrainedModel) -> torch.Tensor:
         rows = model.get_input_embeddings().weight
-        return weight * (rows[pairs[:, 0]] - rows[pairs[:, 1]]).square().sum(-1).mean()
+        apart = (rows[pairs[:, 0]] - rows[pairs[:, 1]]).square().sum(-1)
+        spread = torch.cat(
+            [(rows[group] - rows[group].mean(0)).square().sum(-1) for group in groups]
+        )
+        return weights["translation"] * apart.mean() + weights["kinship"] * spread.mean()
 
     return extra
 

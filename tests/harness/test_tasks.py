@@ -152,9 +152,7 @@ def test_a_changed_question_changes_the_tasks_identity(home: Path, tmp_path: Pat
         ("a question\tfour\n", "line 1: the answer 'four' is not a number"),
     ],
 )
-def test_a_malformed_line_is_named(
-    home: Path, tmp_path: Path, content: str, expected: str
-) -> None:
+def test_a_malformed_line_is_named(home: Path, tmp_path: Path, content: str, expected: str) -> None:
     (tmp_path / "q_te.tsv").write_text(content, encoding="utf-8")
     matrix = local_matrix(tmp_path, "mine", "q_{language}.tsv", ["te"])
     with pytest.raises(InputError) as caught:

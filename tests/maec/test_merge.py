@@ -395,14 +395,21 @@ class Ready:
         """The one line with which the merge is refused; every word is in it."""
         recipe = write_recipe(self.folder / "recipe.yaml", **self.keys)
         before = tree(self.folder)
-        with pytest.raises(InputError) as error:
-            merge(load_recipe(recipe), self.folder / out)
+        with pytest.MonkeyPatch.context() as patch:
+            for step in ("locate", "cosine_similarity", "combined_tensors"):
+                patch.setattr(f"maec.merge.{step}", work_began)
+            with pytest.raises(InputError) as error:
+                merge(load_recipe(recipe), self.folder / out)
         assert tree(self.folder) == before
         message = str(error.value)
         assert message.strip() and "\n" not in message
         for word in words:
             assert word in message, f"{word!r} not in {message!r}"
         return message
+
+
+def work_began(*_: object, **__: object) -> None:
+    pytest.fail("the work began before the mistake was found")
 
 
 def tree(folder: Path) -> dict[str, int]:

@@ -1,0 +1,104 @@
+"""A run does what is missing and nothing else; what fails is named and the rest goes on."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from harness.schedule import urgency
+from harness.steps import Step
+from tests.harness.models import random_model
+from tests.harness.test_tasks import matrix_file
+
+pytestmark = pytest.mark.slow
+
+TRAINING = {"steps": 2, "learning_rate": 0.001, "batch_size": 2, "sequence_length": 16}
+DOCUMENTS = {"general": 20, "pivot": 20, "ability": 20, "translated": 20}
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> dict:
+    """A matrix of one language on a random model, on the engine that starts fastest."""
+    return {
+        "base": random_model(tmp_path, 0).name,
+        "items": 4,
+        "engine": {"kind": "transformers", "max_model_len": 128},
+        "documents": DOCUMENTS,
+        "training": {"ability": TRAINING, "language": TRAINING},
+    }
+
+
+def run(path: Path, home: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "harness.cli", "run", str(path)],
+        capture_output=True,
+        text=True,
+        env={"MAEC_HOME": str(home), "PATH": "/usr/bin:/bin"},
+    )
+
+
+def counts(home: Path) -> tuple[int, int]:
+    with duckdb.connect(str(home / "snapshot.duckdb"), read_only=True) as connection:
+        return connection.execute(
+            "SELECT (SELECT count(*) FROM cells), (SELECT count(*) FROM artifacts)"
+        ).fetchone()
+
+
+def test_a_model_that_diverges_fails_by_name_and_the_rest_is_scored(
+    tmp_path: Path, home: Path, small: dict
+) -> None:
+    diverging = {**TRAINING, "learning_rate": 1e30}
+    small["training"] = {"ability": diverging, "language": TRAINING}
+    path = matrix_file(tmp_path, methods=["base", "f-cpt-a", "tv"], **small)
+    done = run(path, home)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "ability math en: RuntimeError: the result is not a usable model" in done.stderr
+    assert "task arithmetic math: RuntimeError: a step that it needs failed" in done.stderr
+    assert counts(home) == (2, 1)  # the base's cells; the language model
+    assert not list((home / "artifacts").rglob(".partial-*"))
+
+
+def test_adding_a_language_adds_its_cells_and_no_others(
+    tmp_path: Path, home: Path, small: dict
+) -> None:
+    methods = ["base", "f-cpt-a", {"name": "tv", "scope": "language"}]
+    assert run(matrix_file(tmp_path, methods=methods, **small), home).returncode == 0
+    assert counts(home) == (6, 4)  # ability, te, and merges for te and for the pivot
+    before = {path: path.stat().st_mtime_ns for path in (home / "artifacts").rglob("*.json")}
+    both = matrix_file(tmp_path, methods=methods, **{**small, "languages": ["te", "es"]})
+    assert run(both, home).returncode == 0
+    assert counts(home) == (9, 6)
+    assert all(path.stat().st_mtime_ns == then for path, then in before.items())
+
+
+def test_scores_survive_without_their_artifacts_and_the_models_are_not_made_again(
+    tmp_path: Path, home: Path, small: dict
+) -> None:
+    import shutil
+
+    path = matrix_file(tmp_path, methods=["f-cpt-a"], **small)
+    assert run(path, home).returncode == 0
+    shutil.rmtree(home / "artifacts")
+    done = run(path, home)
+    assert done.returncode == 0 and "nothing to do" in done.stderr
+    assert not (home / "artifacts").exists()
+
+
+def test_the_longest_chain_of_work_goes_first(home: Path) -> None:
+    def training(label: str, steps: int, *needs: Step) -> Step:
+        settings = {"steps": steps, "batch_size": 10, "sequence_length": 100}
+        return Step(
+            "train",
+            {"training": settings, "label": label},
+            {str(index): step for index, step in enumerate(needs)},
+            label=label,
+        )
+
+    short = training("short", 10)
+    first = training("first", 10)
+    last = training("last", 50, first)
+    found = urgency([short, first, last])
+    assert found[first.key] > found[last.key] > found[short.key]
