@@ -5,7 +5,7 @@ methods that declare it (``t-cpt``) and raises for every other, so that no metho
 data of a target language by mistake.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,11 @@ from maec.settings import TrainSettings
 
 @dataclass(frozen=True)
 class Parts:
-    """What a method may use for one seed of a matrix."""
+    """What a method may use for one seed of a matrix.
+
+    ``generator`` gives the identity of what writes the text of a language: the same string, the
+    same text.
+    """
 
     base: Step
     pivot: str
@@ -24,7 +28,7 @@ class Parts:
     documents: Mapping[str, int]
     training: Mapping[str, TrainSettings]
     seed: int
-    generator: str
+    generator: Callable[[str], str]
     where: str
     translations: bool = False
 
@@ -108,6 +112,6 @@ class Parts:
             language=language,
             documents=self.documents[size],
             seed=self.seed,
-            generator=self.generator,
+            generator=self.generator(language),
             ability=ability,
         )

@@ -175,7 +175,7 @@ def _parts(matrix: Matrix, base: Step, seed: int, languages: tuple[str, ...]) ->
         documents=matrix.documents.model_dump() if matrix.documents else {},
         training=matrix.training,
         seed=seed,
-        generator=world.generator(),
+        generator=world.generator,
         where=str(matrix.file),
     )
 

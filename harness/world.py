@@ -1,6 +1,7 @@
 """Where base models and corpora come from. So far: the embedded world, and local checkpoints."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +43,18 @@ def base_step(matrix: Matrix) -> Step:
     )
 
 
-def generator() -> str:
-    """Identity of what writes the corpora: the same string, the same text."""
-    return corpora.fingerprint()
+@cache
+def generator(language: str) -> str:
+    """Identity of what writes a language's corpora: the same string, the same text.
+
+    A new language leaves the others' as they are.
+    """
+    return corpora.fingerprint(language)
 
 
 def documents(corpus: Mapping[str, Any]) -> list[str]:
     """The text of a corpus, as :class:`harness.steps.Corpus` describes it."""
-    if corpus["generator"] != generator():
+    if corpus["generator"] != generator(corpus["language"]):
         raise InputError(
             "the lexicons or templates of the embedded world changed while this matrix ran; run "
             "it again"

@@ -21,7 +21,7 @@ def parts(**changes: object) -> Parts:
         "documents": {"general": 5, "pivot": 5, "ability": 5, "translated": 5},
         "training": {role: TrainSettings(**SETTINGS) for role in ("ability", "language")},
         "seed": 0,
-        "generator": "g",
+        "generator": "text of {}".format,
         "where": "matrix.yaml",
     }
     return Parts(**{**values, **changes})
@@ -59,7 +59,7 @@ def test_a_knob_does_not_change_identity_and_an_identity_field_does() -> None:
     "change",
     [
         {"seed": 1},
-        {"generator": "h"},
+        {"generator": "other text of {}".format},
         {"base": Step("base", {"fingerprint": "other"})},
         {"documents": {"general": 5, "pivot": 5, "ability": 6, "translated": 5}},
     ],
