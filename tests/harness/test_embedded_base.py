@@ -31,6 +31,7 @@ def test_the_manifest_names_this_recipe_this_text_and_these_weights(recorded: di
     assert recorded["weights"] == fingerprint(open_checkpoint(BASE)), remedy
 
 
+@pytest.mark.slow
 def test_the_first_steps_of_the_recipe_give_the_recorded_losses(
     recorded: dict, tmp_path: Path
 ) -> None:
