@@ -65,7 +65,11 @@ def run(
 
     loaded = load_matrix(matrix)
     console = Console(stderr=True)
-    outcome = running.run(loaded, console, workers=workers)
+    try:
+        outcome = running.run(loaded, console, workers=workers)
+    except KeyboardInterrupt:
+        print("harness: interrupted; run the same command again to go on", file=sys.stderr)
+        raise typer.Exit(130) from None
     if not outcome.failures and not outcome.cells:
         console.print("nothing to do: every cell has its score")
     _print_tables(matrix)
@@ -163,9 +167,6 @@ def main(command: Callable[[], None] = app) -> None:
     except InputError as error:
         print(f"harness: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("harness: interrupted; run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":
