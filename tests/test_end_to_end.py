@@ -150,8 +150,8 @@ def test_scores_equal_those_of_lm_evals_own_command_line_item_by_item(
                      f"ability = '{ability}' AND language = '{language}'")[0][0]  # fmt: skip
     ours = query(
         ran,
-        f"SELECT item, prompt, output, extracted, loglikelihoods, correct FROM items WHERE cell = '{key}' "
-        "ORDER BY item",
+        "SELECT item, prompt, output, extracted, loglikelihoods, correct FROM items "
+        f"WHERE cell = '{key}' ORDER BY item",
     )
     assert len(ours) == len(theirs) == row["n"]
     for (item, prompt, output, extracted, likelihoods, correct), sample in zip(
