@@ -199,30 +199,6 @@ def test_killed_at_five_random_moments_the_table_is_that_of_an_undisturbed_run(
     assert not list(home.rglob(".partial-*"))
 
 
-def test_ctrl_c_stops_with_one_line_and_leaves_no_worker(tmp_path: Path) -> None:
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "harness.cli", "run", NANO],
-        cwd=CHECKOUT,
-        env=environment(tmp_path / "interrupted"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    process = psutil.Process(driver.pid)
-    deadline = time.monotonic() + 60
-    while not process.children(recursive=True) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(3)
-    workers = process.children(recursive=True)
-    driver.send_signal(signal.SIGINT)
-    _, error = driver.communicate(timeout=120)
-    assert driver.returncode == 130
-    assert error.strip().endswith("run the same command again to go on")
-    assert "Traceback" not in error
-    _, alive = psutil.wait_procs(workers, timeout=20)
-    assert alive == []
-
-
 def test_the_leaderboard_shows_the_table(ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from streamlit.testing.v1 import AppTest
 
