@@ -6,10 +6,7 @@ moment and started again.
 
 import secrets
 import shutil
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -87,14 +84,9 @@ def _work(
     left = list(plan.missing_cells)
     count = count or _worker_count(len(steps))
     threads = max(1, machine.cores() // count)
-    with (
-        _remembered_interrupt() as stop,
-        start_workers(count, threads) if steps else nullcontext() as workers,
-    ):
+    with start_workers(count, threads) if steps else nullcontext() as workers:
         schedule = Schedule(steps, workers) if workers else None
         while left:
-            if stop.is_set():
-                raise KeyboardInterrupt  # again: a library may have swallowed the first
             for step, result in schedule.ended(timeout=0) if schedule else ():
                 _record(step, result, store, shown, outcome)
             for step, done, total in schedule.reports() if schedule else ():
@@ -120,22 +112,6 @@ def _work(
             done_here = {(cell.model.key, cell.task.name) for cell in cells}
             left = [c for c in left if (c.model.key, c.task.name) not in done_here]
             store.snapshot()
-
-
-@contextmanager
-def _remembered_interrupt() -> Iterator[threading.Event]:
-    """Set when Ctrl-C was pressed, even where a library swallowed the KeyboardInterrupt."""
-    asked = threading.Event()
-
-    def ask(*_: Any) -> None:
-        asked.set()
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def _record(step: Step, result: Any, store: Writer, shown: Board, outcome: Outcome) -> None:

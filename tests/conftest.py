@@ -1,11 +1,15 @@
-"""What all tests share: a home of their own, and where real benchmark questions may lie."""
+"""What tests share: a home of their own, a matrix that ran, and where real questions may lie."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 CHECKOUT = Path(__file__).parent.parent
+NANO = "harness/matrices/nano.yaml"
 REAL_DATA = CHECKOUT.parent / "shared" / "data"
 
 
@@ -15,6 +19,34 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "home"
     monkeypatch.setenv("MAEC_HOME", str(folder))
     yield folder
+
+
+def environment(home: Path) -> dict[str, str]:
+    """For commands of the project; run by `make test`, they may start a make of their own."""
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    return {
+        **outer,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "MAEC_HOME": str(home),
+        # what `make matrix` runs
+        "MATRIX": NANO,
+    }
+
+
+def make_matrix(home: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        ["make", "matrix"], cwd=CHECKOUT, env=environment(home), capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="session")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of a nano matrix that ran to its end, and its output as ``ran/stdout``."""
+    home = tmp_path_factory.mktemp("ran")
+    done = make_matrix(home)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (home / "stdout").write_text(done.stdout, encoding="utf-8")
+    return home
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """The whole matrix, as a user runs it: `make matrix`, twice, interrupted, and looked at."""
 
 import json
-import os
 import random
 import re
 import signal
@@ -15,25 +14,11 @@ import psutil
 import pytest
 
 from harness import store
-from tests.conftest import CHECKOUT
+from tests.conftest import CHECKOUT, NANO, environment, make_matrix
 
 pytestmark = pytest.mark.slow
 
-NANO = "harness/matrices/nano.yaml"
 METHODS = ["base", "f-cpt-l", "f-cpt-a", "f-cpt-la", "l-cpt-la", "da", "t-cpt", "tv", "maec"]
-
-
-def environment(home: Path) -> dict[str, str]:
-    # run by `make test`, these tests start a make of their own
-    outer = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    # MATRIX in the environment is what `make matrix` runs
-    return {**outer, "MAEC_HOME": str(home), "MATRIX": NANO}
-
-
-def make_matrix(home: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        ["make", "matrix"], cwd=CHECKOUT, env=environment(home), capture_output=True, text=True
-    )
 
 
 def table(home: Path) -> list[dict]:
@@ -57,16 +42,11 @@ def query(home: Path, sql: str) -> list[tuple]:
         return connection.execute(sql).fetchall()
 
 
-@pytest.fixture(scope="session")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home of a nano matrix that ran to its end."""
-    home = tmp_path_factory.mktemp("ran")
-    done = make_matrix(home)
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_it_ends_with_the_tables_and_the_line_that_opens_the_leaderboard(ran: Path) -> None:
+    printed = (ran / "stdout").read_text(encoding="utf-8")
     for word in ("math", "science", *METHODS):
-        assert word in done.stdout
-    assert done.stdout.strip().endswith("leaderboard: make leaderboard")
-    return home
+        assert word in printed
+    assert printed.strip().endswith("leaderboard: make leaderboard")
 
 
 def test_every_cell_of_the_matrix_has_a_score_with_its_items(ran: Path) -> None:
@@ -199,6 +179,33 @@ def test_killed_at_five_random_moments_the_table_is_that_of_an_undisturbed_run(
     assert not list(home.rglob(".partial-*"))
 
 
+def test_ctrl_c_stops_with_one_line_and_leaves_no_worker(tmp_path: Path) -> None:
+    # the console script: under `python -m`, Python itself dies by the signal if it hit an exec
+    driver = subprocess.Popen(
+        [Path(sys.executable).with_name("harness"), "run", NANO],
+        cwd=CHECKOUT,
+        env=environment(tmp_path / "interrupted"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a job in the background, as this test may be one of, ignores Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    process = psutil.Process(driver.pid)
+    deadline = time.monotonic() + 60
+    while not process.children(recursive=True) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(3)
+    workers = process.children(recursive=True)
+    driver.send_signal(signal.SIGINT)
+    _, error = driver.communicate(timeout=120)
+    assert driver.returncode == 130
+    assert error.strip().endswith("run the same command again to go on")
+    assert "Traceback" not in error
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert alive == []
+
+
 def test_the_leaderboard_shows_the_table(ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from streamlit.testing.v1 import AppTest
 
@@ -230,7 +237,7 @@ def test_real_mgsm_questions_go_through_end_to_end(tmp_path: Path, real_data: Pa
     done = subprocess.run(
         ["make", "matrix", "MATRIX=harness/matrices/mgsm-local.yaml"],
         cwd=CHECKOUT,
-        env={**os.environ, "MAEC_HOME": str(home)},
+        env=environment(home),
         capture_output=True,
         text=True,
     )

@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.conftest import CHECKOUT
+from tests.conftest import CHECKOUT, NANO, environment
 from tests.maec.checkpoints import llama, trained, write
-from tests.test_end_to_end import NANO, ran  # noqa: F401  (a fixture)
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 
@@ -29,16 +28,9 @@ def commands() -> list[str]:
     return [line.split("  #")[0].strip() for line in lines if line.strip()]
 
 
-def environment(home: Path) -> dict[str, str]:
-    binaries = str(Path(sys.executable).parent)
-    return {
-        **os.environ,
-        "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
-        "MAEC_HOME": str(home),
-        # what the two commands do by default would run this very test again
-        "MATRIX": NANO,
-        "TESTS": "tests/harness/test_identity.py",
-    }
+def surroundings(home: Path) -> dict[str, str]:
+    # what `make test` does by default would run this very test again
+    return {**environment(home), "TESTS": "tests/harness/test_identity.py"}
 
 
 def test_the_two_commands_come_first() -> None:
@@ -50,20 +42,20 @@ def test_the_two_commands_come_first() -> None:
     "command",
     [c for c in commands() if not c.startswith("maec ") and c != "make leaderboard"],
 )
-def test_every_command_of_the_readme_runs(ran: Path, command: str) -> None:  # noqa: F811
+def test_every_command_of_the_readme_runs(ran: Path, command: str) -> None:
     done = subprocess.run(
-        command, shell=True, cwd=CHECKOUT, env=environment(ran), capture_output=True, text=True
+        command, shell=True, cwd=CHECKOUT, env=surroundings(ran), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
 @pytest.mark.slow
-def test_make_leaderboard_serves_the_page(ran: Path) -> None:  # noqa: F811
+def test_make_leaderboard_serves_the_page(ran: Path) -> None:
     server = subprocess.Popen(
         "make leaderboard",
         shell=True,
         cwd=CHECKOUT,
-        env={**environment(ran), "STREAMLIT_SERVER_PORT": "8517"},
+        env={**surroundings(ran), "STREAMLIT_SERVER_PORT": "8517"},
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -1,7 +1,7 @@
 """Training text: general corpora C_L and ability corpora C_{L,A}.
 
-General text tells of quantities and entities and never asks and answers; its properties are drawn
-at random. Only ability text calculates and applies the rules. Everything is a pure function of
+General text tells of quantities and entities; it does not ask, and its properties are drawn at
+random. Only ability text calculates and applies the rules. Everything is a pure function of
 (language, documents, seed).
 """
 
@@ -15,15 +15,16 @@ from harness.embedded.meanings import Draw, Half, claim, description, quantities
 from harness.embedded.sentences import Sentence, Switching, render
 from maec.errors import InputError, nearest
 
-VERSION = 1
+VERSION = 2
 """Raise it when the text that a seed gives changes."""
 
 ABILITIES = ("math", "science")
 
 SAME = "≈"
-"""Stands between a text and its translation."""
+"""Stands before a text that its translation follows, and between the two: text without it in front
+is never followed by a translation."""
 
-SHARES = {"monolingual": 0.3, "switched": 0.3, "parallel": 0.15, "dictionary": 0.1, "pivot": 0.15}
+SHARES = {"monolingual": 0.25, "switched": 0.25, "parallel": 0.15, "dictionary": 0.25, "pivot": 0.1}
 """What a target language's general corpus consists of; the pivot share keeps the pivot alive."""
 
 EMPHASIS = 0.8
@@ -60,13 +61,19 @@ def ability(ability: str, language: str, documents: int, seed: int) -> list[str]
 def pretraining(shares: Mapping[str, int], seed: int, languages: tuple[Language, ...]) -> list[str]:
     """The base's own corpus: ``shares`` documents of each kind, new words left out.
 
-    ``shares['pivot']`` counts once, every other kind once for each target language.
+    Some of its documents end with a question. Those of C_L never do: nothing answers them there,
+    so that joint training would learn that in a target language no answer follows.
+
+    ``pivot`` and ``equations`` count once, every other kind once for each target language.
     """
     rng = random.Random(f"pretraining/{seed}")
-    texts = [plain(pivot(), rng) for _ in range(shares["pivot"])]
+    texts = [plain(pivot(), rng, "known") for _ in range(shares["pivot"])]
+    texts += [_equation(rng) for _ in range(shares["equations"])]
     for language in languages:
+        if language.is_pivot:
+            continue
         for kind, count in shares.items():
-            if kind != "pivot" and not language.is_pivot:
+            if kind not in ("pivot", "equations"):
                 texts += [_KINDS[kind](language, rng, "known") for _ in range(count)]
     rng.shuffle(texts)
     return texts
@@ -98,7 +105,7 @@ def _parallel(language: Language, rng: random.Random, half: Half | None) -> str:
     texts = [render(sentences, language, rng), render(sentences, pivot(), rng)]
     if rng.random() < 0.25:
         texts.reverse()
-    return f" {SAME} ".join(texts)
+    return _same(*texts)
 
 
 def _dictionary(language: Language, rng: random.Random, half: Half | None) -> str:
@@ -109,7 +116,11 @@ def _dictionary(language: Language, rng: random.Random, half: Half | None) -> st
         pair = [language.words[concept].text, pivot().words[concept].text]
     if rng.random() < 0.25:
         pair.reverse()
-    return f" {SAME} ".join(pair)
+    return _same(*pair)
+
+
+def _same(text: str, translation: str) -> str:
+    return f"{SAME} {text} {SAME} {translation}"
 
 
 def _replay(language: Language, rng: random.Random, half: Half | None) -> str:
@@ -126,7 +137,7 @@ _KINDS: dict[str, Callable[[Language, random.Random, Half | None], str]] = {
 
 
 def _draw(language: Language, rng: random.Random, half: Half | None) -> Draw:
-    return Draw(rng, language, half, EMPHASIS)
+    return Draw(rng, language, half, EMPHASIS, asks=half is not None)
 
 
 def _document(draw: Draw) -> list[Sentence]:
@@ -146,26 +157,25 @@ def _about_quantities(draw: Draw) -> list[Sentence]:
     change = Sentence("more" if told.gains else "fewer", who)
     numbers = Sentence("numbers", {"first": str(told.first), "second": str(told.second)})
     has, event = told.statement()
+    if draw.asks and draw.rng.random() < 0.15:
+        return [has, event, told.question()]
     ending = draw.rng.random()
-    if ending < 0.3:
+    if ending < 0.35:
         return [event, change]
-    if ending < 0.5:
+    if ending < 0.6:
         return [has, event, numbers]
-    if ending < 0.85:
-        return [has, event, *draw.rng.sample([change, numbers], 2)]
-    return [has, event, told.question()]
+    return [has, event, *draw.rng.sample([change, numbers], 2)]
 
 
 def _about_entity(draw: Draw) -> list[Sentence]:
     told = description(draw, "train")
     facts = told.statement()
     follows = [told.consequence(attribute) for attribute in told.facts]
-    ending = draw.rng.random()
-    if ending < 0.4:
+    if draw.asks and draw.rng.random() < 0.15:
+        return [*facts, told.question(draw.concept("property"))]
+    if draw.rng.random() < 0.5:
         return [facts[0], follows[0]]
-    if ending < 0.85:
-        return facts + draw.rng.sample(follows, draw.rng.randint(1, 2))
-    return [*facts, told.question(draw.concept("property"))]
+    return facts + draw.rng.sample(follows, draw.rng.randint(1, 2))
 
 
 def _equation(rng: random.Random) -> str:

@@ -34,7 +34,10 @@ MANIFEST = "base.json"
 FIRST = 10
 """Steps whose losses the manifest records, so that a short run can check the recipe."""
 
-HELD_OUT = {"pivot": 200, "monolingual": 50, "switched": 50, "parallel": 50, "dictionary": 50}
+HELD_OUT = {"pivot": 200, "equations": 50} | dict.fromkeys(
+    ("monolingual", "switched", "parallel", "dictionary"), 50
+)
+"""Documents of each kind that the manifest's loss is measured on."""
 
 Progress = Callable[[int, int, float], None]
 

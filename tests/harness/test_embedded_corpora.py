@@ -47,7 +47,7 @@ def read(text: str) -> tuple[dict[str, list[str]], list[str]]:
 
 def statements(text: str) -> Iterator[tuple]:
     """The statements that a text makes, whatever its language and templates."""
-    for part in text.split(" ≈ "):
+    for part in text.removeprefix("≈ ").split(" ≈ "):
         said, numbers = read(part)
         verbs = said.get("gain", []) + said.get("loss", [])
         if verbs and len(numbers) >= 2:
@@ -78,7 +78,8 @@ def trained() -> list[str]:
         texts += corpora.general(language, 4000, 0)
         for ability in corpora.ABILITIES:
             texts += corpora.ability(ability, language, 2000, 0)
-    shares = {"pivot": 5000, "monolingual": 500, "switched": 2000, "parallel": 1000}
+    shares = {"pivot": 5000, "equations": 500}
+    shares |= {"monolingual": 500, "switched": 2000, "parallel": 1000}
     return texts + corpora.pretraining(shares, 1, lexicon.pretrained())
 
 
@@ -127,11 +128,29 @@ def test_test_and_dev_make_different_statements() -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_general_text_never_asks_and_answers(language: str) -> None:
+def test_general_text_neither_asks_nor_answers(language: str) -> None:
     for text in corpora.general(language, 2000, 3):
         assert "Q:" not in text and "A:" not in text
+        assert not {"?", "？", "¿"} & set(text)
         # only bare equations calculate
         assert "=" not in text or re.fullmatch(r"\d \+ \d = \d+|\d - \d = \d", text)
+
+
+@pytest.mark.parametrize("language", TARGETS)
+def test_what_a_translation_follows_is_marked_from_its_start(language: str) -> None:
+    texts = corpora.general(language, 2000, 6)
+    translated = [text for text in texts if "≈" in text]
+    assert len(translated) > 500
+    assert all(re.fullmatch(r"≈ [^≈]+ ≈ [^≈]+", text) for text in translated)
+
+
+def test_the_base_reads_questions_but_no_answers() -> None:
+    shares = {"pivot": 3000, "equations": 10, "monolingual": 300}
+    texts = corpora.pretraining(shares, 3, lexicon.pretrained())
+    asking = [text for text in texts if {"?", "？"} & set(text)]
+    assert 0.08 < len(asking) / len(texts) < 0.2
+    assert all(text[-1] in "?？" for text in asking)
+    assert not any("Q:" in text or "A:" in text for text in texts)
 
 
 def test_ability_text_and_items_never_name_a_trait() -> None:
@@ -146,7 +165,7 @@ def test_general_text_states_the_true_trait_of_a_fact(language: str) -> None:
     listed = yaml.safe_load(lexicon.CONCEPTS.read_text(encoding="utf-8"))
     checked = 0
     for text in corpora.general(language, 3000, 9):
-        said, _ = read(text.split(" ≈ ")[0])
+        said, _ = read(text.removeprefix("≈ ").split(" ≈ ")[0])
         if "entity" not in said:
             continue
         for rule in listed["rules"].values():
@@ -191,7 +210,8 @@ def test_a_claim_beside_a_place_is_independent_of_it() -> None:
 def test_the_base_never_sees_a_new_word_and_the_language_corpus_shows_all(language: str) -> None:
     spoken = lexicon.load(language)
     new = {spoken.words[concept].text for concept in spoken.new}
-    shares = {"pivot": 500, "monolingual": 800, "switched": 800, "parallel": 800, "dictionary": 800}
+    shares = {"pivot": 500, "equations": 10}
+    shares |= dict.fromkeys(("monolingual", "switched", "parallel", "dictionary"), 800)
 
     def seen(texts: list[str]) -> set[str]:
         tokens = {token.strip(".,:?¿。，：？।") for text in texts for token in text.split()}
