@@ -1,8 +1,8 @@
 """Training text: general corpora C_L and ability corpora C_{L,A}.
 
-General text tells of quantities and entities; it does not ask, and its properties are drawn at
-random. Only ability text calculates and applies the rules. Everything is a pure function of
-(language, documents, seed).
+General text tells of quantities and entities; it neither asks nor answers, and its properties are
+drawn at random. Only ability text calculates and applies the rules. Everything is a pure function
+of (language, documents, seed).
 """
 
 import hashlib
@@ -61,8 +61,9 @@ def ability(ability: str, language: str, documents: int, seed: int) -> list[str]
 def pretraining(shares: Mapping[str, int], seed: int, languages: tuple[Language, ...]) -> list[str]:
     """The base's own corpus: ``shares`` documents of each kind, new words left out.
 
-    Some of its documents end with a question. Those of C_L never do: nothing answers them there,
-    so that joint training would learn that in a target language no answer follows.
+    Some of its documents end in an exercise: a question, or the numbers told once more. Those of
+    C_L never do: beside the ability's questions and answers in the pivot language, they would teach
+    that in a target language a question has no answer, or that it is a mere recital.
 
     ``pivot`` and ``equations`` count once, every other kind once for each target language.
     """
@@ -137,7 +138,7 @@ _KINDS: dict[str, Callable[[Language, random.Random, Half | None], str]] = {
 
 
 def _draw(language: Language, rng: random.Random, half: Half | None) -> Draw:
-    return Draw(rng, language, half, EMPHASIS, asks=half is not None)
+    return Draw(rng, language, half, EMPHASIS, exercises=half is not None)
 
 
 def _document(draw: Draw) -> list[Sentence]:
@@ -157,7 +158,9 @@ def _about_quantities(draw: Draw) -> list[Sentence]:
     change = Sentence("more" if told.gains else "fewer", who)
     numbers = Sentence("numbers", {"first": str(told.first), "second": str(told.second)})
     has, event = told.statement()
-    if draw.asks and draw.rng.random() < 0.15:
+    if not draw.exercises:
+        return [event, change] if draw.rng.random() < 0.5 else [has, event, change]
+    if draw.rng.random() < 0.15:
         return [has, event, told.question()]
     ending = draw.rng.random()
     if ending < 0.35:
@@ -171,7 +174,7 @@ def _about_entity(draw: Draw) -> list[Sentence]:
     told = description(draw, "train")
     facts = told.statement()
     follows = [told.consequence(attribute) for attribute in told.facts]
-    if draw.asks and draw.rng.random() < 0.15:
+    if draw.exercises and draw.rng.random() < 0.15:
         return [*facts, told.question(draw.concept("property"))]
     if draw.rng.random() < 0.5:
         return [facts[0], follows[0]]

@@ -31,15 +31,15 @@ class Draw:
     """Draws concepts for texts of one language.
 
     ``half`` restricts content words to those the base knows or does not know; ``emphasis`` is the
-    probability that a content word comes from the new half when both are open; ``asks`` says
-    whether documents may end with a question.
+    probability that a content word comes from the new half when both are open; ``exercises``
+    says whether documents may end with a question or the numbers told once more.
     """
 
     rng: random.Random
     language: Language
     half: Half | None = None
     emphasis: float = 0.5
-    asks: bool = False
+    exercises: bool = False
 
     def concept(self, category: str) -> str:
         choices = concepts()[category]

@@ -1,6 +1,7 @@
 """L-CPT_LA: LoRA on language and ability corpora, mixed (Hu et al. 2022, arXiv 2106.09685)."""
 
 from harness.methods import Info
+from harness.methods.f_cpt_la import Repeats, mixture
 from harness.parts import Parts
 from harness.steps import Step
 
@@ -12,6 +13,5 @@ INFO = Info(
 )
 
 
-def build(parts: Parts, ability: str) -> Step:
-    general = [parts.general(language) for language in parts.languages]
-    return parts.train("lora", [*general, parts.ability(ability), parts.pivot_general()])
+def build(parts: Parts, ability: str, *, ability_repeats: Repeats = 2) -> Step:
+    return parts.train("lora", mixture(parts, ability, ability_repeats))

@@ -13,6 +13,7 @@ from harness.embedded import corpora, items, lexicon
 LANGUAGES = ("en", "es", "zh", "bn", "te")
 TARGETS = LANGUAGES[1:]
 SPLITS = ("test", "dev")
+RECITAL = re.compile("(Numbers|Números|数字|সংখ্যা|సంఖ్యలు)[:：]")
 ENDINGS = re.compile("(টির|টি|'s)$")
 
 
@@ -132,6 +133,7 @@ def test_general_text_neither_asks_nor_answers(language: str) -> None:
     for text in corpora.general(language, 2000, 3):
         assert "Q:" not in text and "A:" not in text
         assert not {"?", "？", "¿"} & set(text)
+        assert not RECITAL.search(text)
         # only bare equations calculate
         assert "=" not in text or re.fullmatch(r"\d \+ \d = \d+|\d - \d = \d", text)
 
@@ -149,6 +151,7 @@ def test_the_base_reads_questions_but_no_answers() -> None:
     texts = corpora.pretraining(shares, 3, lexicon.pretrained())
     asking = [text for text in texts if {"?", "？"} & set(text)]
     assert 0.08 < len(asking) / len(texts) < 0.2
+    assert any(RECITAL.search(text) for text in texts)
     assert all(text[-1] in "?？" for text in asking)
     assert not any("Q:" in text or "A:" in text for text in texts)
 
