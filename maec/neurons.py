@@ -31,6 +31,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 Granularity = Literal["parameter", "row"]
 
 MASK_FILE = "mask.json"
+GRADIENT_FILE = "gradient.safetensors"
 _INFINITE = 0x7F800000  # the bits of infinity; those of NaN are above, all numbers below
 
 
@@ -57,13 +58,13 @@ def gradient(trained: Path) -> Importance:
         InputError: the run recorded none, or, when asked for it, none for that tensor.
     """
     folder = Path(trained)
-    if not (folder / "gradient.safetensors").is_file():
-        raise InputError(f"{folder}: no gradient.safetensors; train with record_gradient: true")
-    recorded = open_tensors(folder, "gradient")
+    if not (folder / GRADIENT_FILE).is_file():
+        raise InputError(f"{folder}: no {GRADIENT_FILE}; train with record_gradient: true")
+    recorded = open_tensors(folder, Path(GRADIENT_FILE).stem)
 
     def accumulated(name: str) -> Tensor:
         if name not in recorded:
-            raise InputError(f"{folder}/gradient.safetensors: tensor {name!r} is missing")
+            raise InputError(f"{folder / GRADIENT_FILE}: tensor {name!r} is missing")
         return recorded[name].read()
 
     return accumulated

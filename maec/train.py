@@ -39,12 +39,12 @@ from transformers.trainer_utils import get_last_checkpoint
 from maec.checkpoint import Checkpoint, copy_companions, open_checkpoint, write_tensors
 from maec.errors import InputError
 from maec.folder import new_folder, require_new
+from maec.neurons import GRADIENT_FILE
 from maec.settings import TrainSettings
 
 Mask = Mapping[str, torch.Tensor]
 Progress = Callable[[int, int, float], None]
 
-GRADIENT_FILE = "gradient.safetensors"
 SAVE_EVERY_SECONDS = 300.0
 """How much work an interruption may cost a run that was given a scratch folder."""
 
