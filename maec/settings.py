@@ -33,7 +33,6 @@ class TrainSettings(BaseModel):
     warmup_ratio: float = Field(0.1, ge=0, lt=1)
     min_lr_ratio: float = Field(0.05, ge=0, le=1)
     adam_beta2: float = Field(0.98, gt=0, lt=1)
-    adam_epsilon: float = Field(1e-8, gt=0)
     max_grad_norm: float = Field(1.0, gt=0)
     lora_rank: int | None = Field(None, ge=1)
     record_gradient: bool = False

@@ -245,7 +245,6 @@ class _Trainer(Trainer):
         self.optimizer = torch.optim.AdamW(
             [group for group in groups if group["params"]],
             betas=(settings.adam_beta1, settings.adam_beta2),
-            eps=settings.adam_epsilon,
             # with a mask the decay is ours: AdamW's would reach entries outside it
             weight_decay=0.0 if self._mask is not None else settings.weight_decay,
         )
@@ -274,7 +273,6 @@ def _arguments(settings: TrainSettings, folder: Path) -> _Arguments:
         warmup_steps=round(settings.warmup_ratio * settings.steps),
         weight_decay=settings.weight_decay,
         adam_beta2=settings.adam_beta2,
-        adam_epsilon=settings.adam_epsilon,
         max_grad_norm=settings.max_grad_norm,
         bf16=settings.precision == "bfloat16",
         use_cpu=not torch.accelerator.is_available(),  # else bf16 is refused where there is none
