@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,10 @@ def _training() -> dict[str, float]:
 
 def _two_runs(*, workers: int, threads: int) -> float:
     context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, _set_threads, (threads,)) as pool:
-        pool.map(_nothing, range(workers), chunksize=1)  # imports are not what is measured
+    with ProcessPoolExecutor(workers, context, _set_threads, (threads,)) as pool:
+        list(pool.map(_nothing, range(workers)))  # imports are not what is measured
         began = time.monotonic()
-        pool.map(_train_briefly, range(2), chunksize=1)
+        list(pool.map(_train_briefly, range(2)))
         return time.monotonic() - began
 
 
@@ -164,8 +165,9 @@ def _switch_all(models: list[Path]) -> tuple[list[float], float]:
 
 
 def _in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
+    # an executor, unlike a multiprocessing pool, lets its process end in peace
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def _wall(command: list[str]) -> float:

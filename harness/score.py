@@ -19,28 +19,38 @@ class Scorer:
         self._store = store
         self._run_id = run_id
         self._engine: Engine | None = None
+        self._scored = set(plan.scored)
         self.figures: dict[str, Any] = {}
 
     def score(self, cells: Sequence[Cell]) -> float:
         """Score cells of one model and commit each of them; returns seconds.
 
+        Two steps may make the same weights: what one of them scored holds for the other.
+
         Raises:
             InputError: the checkpoint does not fit the engine.
             RuntimeError: the engine does not serve it, or the evaluation failed.
         """
+        began = time.monotonic()
+        missing = [cell for cell in cells if self._plan.key(cell) not in self._scored]
+        if missing:
+            self._evaluate(missing)
+        for cell in cells:
+            self._place(cell)
+        return time.monotonic() - began
+
+    def _evaluate(self, cells: Sequence[Cell]) -> None:
         engine = self._started()
         model = cells[0].model
-        began = time.monotonic()
         self.figures["switch_seconds"].append(round(engine.switch(model.folder), 4))
-        switched = time.monotonic()
+        began = time.monotonic()
         results = evaluate(engine, [cell.task for cell in cells], model.folder)
-        seconds = time.monotonic() - switched
+        seconds = time.monotonic() - began
         items = sum(result.n for result in results.values())
         self._count(items, seconds)
         for cell in cells:
             result = results[cell.task.name]
             self._commit(cell, result, seconds * result.n / max(items, 1))
-        return time.monotonic() - began
 
     def _started(self) -> Engine:
         if self._engine is None:
@@ -87,6 +97,11 @@ class Scorer:
             },
             [{"cell": key, **item} for item in result.items],
         )
+        self._scored.add(key)
+
+    def _place(self, cell: Cell) -> None:
+        """Show the score wherever the matrix has it."""
+        plan, key = self._plan, self._plan.key(cell)
         same = [index for index, other in enumerate(plan.cells) if plan.key(other) == key]
         self._store.set_cell(plan.matrix.name, same, key)
 

@@ -74,6 +74,20 @@ def test_adding_a_language_adds_its_cells_and_no_others(
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())
 
 
+def test_two_steps_that_make_the_same_weights_share_their_scores(
+    tmp_path: Path, home: Path, small: dict
+) -> None:
+    small["training"] |= {"locate": TRAINING, "key_neurons": TRAINING}
+    # without target languages, which is what the pivot is asked with, λ does not matter
+    maec = {"name": "maec", "scope": "language", "beta": 0.0}
+    methods = [{**maec, "label": f"λ {scale}", "language_scale": scale} for scale in (0.3, 0.6)]
+    path = matrix_file(tmp_path, methods=methods, **small)
+    done = run(path, home)
+    assert done.returncode == 0, done.stderr
+    assert counts(home) == (3, 9)  # one cell in the pivot, two in the target
+    assert all("–" not in line for line in done.stdout.splitlines() if "λ" in line)
+
+
 def test_scores_survive_without_their_artifacts_and_the_models_are_not_made_again(
     tmp_path: Path, home: Path, small: dict
 ) -> None:
