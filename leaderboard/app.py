@@ -36,8 +36,11 @@ def main() -> None:
     pivot = str(placed["pivot"].iloc[0])
     if placed["embedded"].iloc[0]:
         st.caption(NOTE)
-    _ranking(placed, ability, pivot)
-    _heat_map(frames.accuracy(placed, ability))
+    ranked = frames.summary(placed, ability, pivot).sort_values(
+        "targets", ascending=False, na_position="last", kind="stable"
+    )
+    _ranking(placed, ability, pivot, ranked)
+    _heat_map(frames.accuracy(placed, ability).loc[ranked.index])
 
 
 def _progress(placed: pd.DataFrame) -> None:
@@ -49,13 +52,10 @@ def _progress(placed: pd.DataFrame) -> None:
         )
 
 
-def _ranking(placed: pd.DataFrame, ability: str, pivot: str) -> None:
+def _ranking(placed: pd.DataFrame, ability: str, pivot: str, table: pd.DataFrame) -> None:
     own = placed[placed["ability"] == ability]
-    table = frames.summary(placed, ability, pivot).sort_values(
-        "targets", ascending=False, na_position="last", kind="stable"
-    )
     families = own.drop_duplicates("method").set_index("method")["family"]
-    table.insert(0, "family", families)
+    table = table.assign(family=families)[["family", *table.columns]]
     sizes = sorted(own["n"].dropna().astype(int).unique())
     count = "–".join(str(size) for size in dict.fromkeys([sizes[0], sizes[-1]])) if sizes else "0"
     st.subheader(f"{ability}: % correct")
@@ -70,11 +70,13 @@ def _ranking(placed: pd.DataFrame, ability: str, pivot: str) -> None:
     )
     error = 100 * own["stderr"].max()
     spread = "" if pd.isna(error) else f", standard error over items at most {error:.1f} points"
+    seeds = own["seed"].nunique()
+    runs = "1 seed" if seeds == 1 else f"{seeds} seeds"
     st.caption(
-        f"{count} items a cell{spread}; {own['seed'].nunique()} seed(s). `targets`, `known` and "
-        f"`new` are means over the languages other than {pivot}, blank while a cell is missing; "
-        "`known` and `new` are items made of words that the base model knows, and of words that "
-        "only the language corpora teach. `Δ base` is in points."
+        f"{count} items a cell{spread}; {runs}. `targets`, `known` and `new` are means over "
+        f"the languages other than {pivot}, blank while a cell is missing; `known` and `new` are "
+        "items made of words that the base model knows, and of words that only the language "
+        "corpora teach. `Δ base` is in points."
     )
 
 
@@ -95,7 +97,8 @@ def _heat_map(table: pd.DataFrame) -> None:
         # viridis is dark below its middle
         color=alt.condition("datum.accuracy > 55", alt.value("black"), alt.value("white")),
     )
-    st.altair_chart(squares + numbers, width="stretch")
+    chart = (squares + numbers).properties(height=alt.Step(28))
+    st.altair_chart(chart, width="stretch")
 
 
 main()
