@@ -5,6 +5,7 @@ or progress bars; a step can be run by any process that sees the artifacts' fold
 """
 
 import json
+import math
 import platform
 import resource
 import shutil
@@ -103,17 +104,26 @@ def _train(step: Step, folder: Path, progress: Progress | None) -> dict[str, Any
 
 
 def _locate(step: Step, folder: Path, progress: Progress | None) -> dict[str, Any]:
+    import torch
+
     from maec import neurons
-    from maec.checkpoint import open_checkpoint
+    from maec.checkpoint import embeddings, open_checkpoint
 
     base = open_checkpoint(step.inputs["base"].folder)
-    trained = step.inputs["trained"].folder
-    if step.settings["importance"] == "gradient":
-        importance = neurons.gradient(trained)
-    else:
-        importance = neurons.value_change(base, open_checkpoint(trained))
+    shapes = base.float_shapes()
+    match step.settings["importance"]:
+        case "random":
+            importance = neurons.random(shapes, step.settings["seed"])
+        case "gradient":
+            importance = neurons.gradient(step.inputs["trained"].folder)
+        case _:
+            trained = open_checkpoint(step.inputs["trained"].folder)
+            importance = neurons.value_change(base, trained)
+    frozen = embeddings(base) if step.settings.get("freeze_embeddings") else set()
+    movable = {name: shape for name, shape in shapes.items() if name not in frozen}
     settings = {"k1": step.settings["k1"], "granularity": step.settings["granularity"]}
-    mask = neurons.key_neurons(importance, base.float_shapes(), **settings)
+    mask = neurons.key_neurons(importance, movable, **settings)
+    mask |= {name: torch.zeros(shapes[name], dtype=torch.bool) for name in frozen}
     neurons.write_mask(folder, mask, dict(step.settings))
     return {"key_neurons": sum(int(entry.sum()) for entry in mask.values())}
 
@@ -155,6 +165,7 @@ def _combine(step: Step, folder: Path, progress: Progress | None) -> dict[str, A
             ],
             "lambda": settings["lambda"],
             "similarity": settings["similarity"],
+            "seed": settings.get("seed", 0),
             "dtype": "float32",
         }
     )
@@ -174,23 +185,54 @@ def _mergekit(step: Step, folder: Path, progress: Progress | None) -> dict[str, 
     # its loaders stay cached for the life of the process, which is safe here: an artifact's
     # folder never changes its content
     run_merge(
-        MergeConfiguration.model_validate(
-            {
-                "merge_method": step.settings["method"],
-                "base_model": str(step.inputs["base"].folder),
-                "dtype": "float32",
-                "out_dtype": "float32",
-                "models": [
-                    {"model": str(step.inputs[name].folder), "parameters": {"weight": weight}}
-                    for name, weight in step.settings["weights"].items()
-                ],
-                "parameters": {"normalize": False},
-            }
-        ),
+        MergeConfiguration.model_validate(_mergekit_config(step)),
         str(folder),
-        MergeOptions(copy_tokenizer=True, random_seed=0, quiet=True),
+        MergeOptions(copy_tokenizer=True, random_seed=step.settings.get("seed", 0), quiet=True),
     )
     return {}
+
+
+def _mergekit_config(step: Step) -> dict[str, Any]:
+    """What a user of ``mergekit-yaml`` would write; arithmetic and result in float32.
+
+    ``weights`` names the models to merge; ``density`` (ties and its kin) goes to each of them;
+    ``parameters`` to the merge as a whole. ``base_model`` is the input of that name, ``base`` when
+    absent, none where it is null. ``outer``, in place of weights, is the share of layers at either
+    end that the input ``language`` gives, the middle ones being those of ``ability``.
+    """
+    settings = step.settings
+    paths = {name: str(part.folder) for name, part in step.inputs.items()}
+    shared = {"merge_method": settings["method"], "dtype": "float32", "out_dtype": "float32"}
+    if "outer" in settings:
+        return {**shared, "slices": _swapped_layers(paths, settings["outer"])}
+    density = {"density": settings["density"]} if "density" in settings else {}
+    base = settings.get("base_model", "base")
+    return {
+        **shared,
+        **({"base_model": paths[base]} if base is not None else {}),
+        "models": [
+            {"model": paths[name], "parameters": {"weight": weight, **density}}
+            for name, weight in settings["weights"].items()
+        ],
+        "parameters": {"normalize": False, **settings.get("parameters", {})},
+    }
+
+
+def _swapped_layers(paths: Mapping[str, str], outer: float) -> list[dict[str, Any]]:
+    """Slices of whole layers: ⌊outer·L + ½⌋ of the language model, the middle, as many again."""
+    config = json.loads((Path(paths["language"]) / "config.json").read_text(encoding="utf-8"))
+    layers = config["num_hidden_layers"]
+    edge = math.floor(outer * layers + 0.5)
+    parts = (
+        ("language", 0, edge),
+        ("ability", edge, layers - edge),
+        ("language", layers - edge, layers),
+    )
+    return [
+        {"sources": [{"model": paths[name], "layer_range": [first, last]}]}
+        for name, first, last in parts
+        if first < last
+    ]
 
 
 _KINDS: Mapping[str, Callable[[Step, Path, Progress | None], dict[str, Any]]] = {

@@ -99,6 +99,17 @@ class Parts:
         """Θ_o trained on the general corpora of all target languages together."""
         return self.train("languages", [self.general(language) for language in self.languages])
 
+    def one_language_model(self) -> Step:
+        """The one model for the target languages: Θ_o without any, Θ_{Lj} of one, else all mixed."""
+        models = list(self.language_models().values())
+        match len(models):
+            case 0:
+                return self.base
+            case 1:
+                return models[0]
+            case _:
+                return self.languages_model()
+
     def ability_model(self, ability: str) -> Step:
         """Θ_o trained on C_{L0,A} with C_{L0} mixed in, everything trainable."""
         return self.train("ability", [self.ability(ability), self.pivot_general()])

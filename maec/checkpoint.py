@@ -81,6 +81,13 @@ class Checkpoint:
         return {name: info.shape for name, info in self.tensors.items() if info.is_float}
 
 
+def embeddings(checkpoint: Checkpoint) -> set[str]:
+    """Names of the tensors with one row for each token: input embeddings and output layer."""
+    shapes = checkpoint.float_shapes()
+    rows = checkpoint.config.get("vocab_size")
+    return {name for name, shape in shapes.items() if len(shape) == 2 and shape[0] == rows}
+
+
 def open_checkpoint(path: Path) -> Checkpoint:
     """Open the checkpoint in the folder ``path``, reading its headers and its config.
 

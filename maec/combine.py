@@ -6,6 +6,7 @@ Symbols are those of METHOD.md: R_lang, R(A), T(A), μ, λ, γ, k2.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from maec.errors import InputError
 from maec.pieces import pieces
 
 Read = Callable[[str], Tensor]
-Ranking = Literal["signed", "absolute"]
+Ranking = Literal["signed", "absolute", "random"]
 
 
 def language_weights(base: Tensor, languages: Iterable[tuple[Tensor, float]]) -> Tensor:
@@ -52,10 +53,13 @@ def cosine_similarity(a: Tensor, b: Tensor) -> float:
     return round(max(-1.0, min(1.0, cosine)), 12)
 
 
-def select(similarities: Mapping[str, float], k2: float, ranking: Ranking = "signed") -> set[str]:
+def select(
+    similarities: Mapping[str, float], k2: float, ranking: Ranking = "signed", seed: int = 0
+) -> set[str]:
     """T(A): the ⌊k2·M + ½⌋ of the M tensors whose R(A) is least similar to R_lang.
 
-    There ability and language interfere least.  Ties go to the name that sorts first.
+    There ability and language interfere least.  Ties go to the name that sorts first.  Ranking
+    ``random`` is a control: as many tensors, which ones depends on ``seed`` and their names alone.
 
     Raises:
         InputError: ``k2`` outside [0, 1].
@@ -63,9 +67,15 @@ def select(similarities: Mapping[str, float], k2: float, ranking: Ranking = "sig
     if not 0 <= k2 <= 1:
         raise InputError(f"k2: {k2} is outside [0, 1]; give the share of tensors to be selected")
 
-    def rank(name: str) -> tuple[float, str]:
+    def rank(name: str) -> tuple[float | str, str]:
         similarity = similarities[name]
-        return (abs(similarity) if ranking == "absolute" else similarity), name
+        match ranking:
+            case "signed":
+                return similarity, name
+            case "absolute":
+                return abs(similarity), name
+            case "random":
+                return hashlib.sha256(f"{seed}/{name}".encode()).hexdigest(), name
 
     count = math.floor(k2 * len(similarities) + 0.5)
     return set(sorted(similarities, key=rank)[:count])

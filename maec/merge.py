@@ -207,7 +207,7 @@ def _select(parts: _Parts, ability: _Ability, track: Track) -> _Selected:
         mask, delta = weights.entries(name)
         counts[name] = int(mask.count_nonzero())
         similarity[name] = cosine_similarity(delta, parts.language_weights(name))
-    selected = select(similarity, part.k2, recipe.similarity)
+    selected = select(similarity, part.k2, recipe.similarity, recipe.seed)
     return _Selected(ability, weights, counts, similarity, selected)
 
 

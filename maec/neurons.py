@@ -8,6 +8,7 @@ least importance that belongs to N_A.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -68,6 +69,20 @@ def gradient(trained: Path) -> Importance:
         return recorded[name].read()
 
     return accumulated
+
+
+def random(shapes: Shapes, seed: int) -> Importance:
+    """Uniform numbers in [0, 1): a control that shows whether it matters *which* neurons are key.
+
+    A tensor's numbers depend on ``seed`` and its name alone.
+    """
+
+    def drawn(name: str) -> Tensor:
+        named = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(named[:8], "big", signed=True))
+        return torch.rand(shapes[name], generator=generator)
+
+    return drawn
 
 
 @dataclass(frozen=True)

@@ -92,14 +92,15 @@ class Recipe(_Strict):
     """What ``maec merge`` makes; the keys are those of METHOD.md's example.
 
     ``lam`` is λ, written ``lambda`` in a recipe.  ``dtype`` is that of the result; arithmetic is
-    float32.
+    float32.  ``seed`` decides what ``similarity: random`` selects, and nothing else.
     """
 
     base: Folder
     languages: list[LanguagePart] = []
     abilities: list[AbilityPart] = []
     lam: float = Field(1.0, alias="lambda")
-    similarity: Literal["signed", "absolute"] = "signed"
+    similarity: Literal["signed", "absolute", "random"] = "signed"
+    seed: int = 0
     granularity: Literal["parameter", "row"] = "parameter"
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
 

@@ -20,7 +20,7 @@ from maec.errors import InputError, nearest
 
 FOLDER = Path(__file__).parent
 
-Family = Literal["reference", "training-based", "merging", "maec"]
+Family = Literal["reference", "training-based", "merging", "maec", "ablation"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,21 @@ class Method:
         """The step that makes this method's model of one ability."""
         allowed = parts.with_translations() if self.info.translated else parts
         return self.build(allowed, ability, **self.check_parameters(parameters))
+
+
+def fixed(build: Callable[..., Step], **values: Any) -> Callable[..., Step]:
+    """``build`` with some of its parameters settled: a matrix may set the others only.
+
+    An ablation is the method that it ablates with one parameter fixed.
+    """
+    signature = inspect.signature(build)
+    open_to_matrix = [p for name, p in signature.parameters.items() if name not in values]
+
+    def ablated(parts: Parts, ability: str, **parameters: Any) -> Step:
+        return build(parts, ability, **values, **parameters)
+
+    ablated.__signature__ = signature.replace(parameters=open_to_matrix)
+    return ablated
 
 
 def available() -> list[str]:

@@ -4,7 +4,7 @@ METHOD.md's symbols; ``maec`` does the work. Its defaults are the starting value
 8B parameters; a matrix sets its own.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -34,9 +34,10 @@ def build(
     gamma: Weight = 0.2,
     mu: Weight = 1.0,
     language_scale: Weight = 1.0,
-    similarity: Literal["signed", "absolute"] = "signed",
+    similarity: Literal["signed", "absolute", "random"] = "signed",
     granularity: Literal["parameter", "row"] = "parameter",
-    importance: Literal["value_change", "gradient"] = "value_change",
+    importance: Literal["value_change", "gradient", "random"] = "value_change",
+    freeze_embeddings: bool = False,
 ) -> Step:
     pack = ability_pack(
         parts,
@@ -46,6 +47,7 @@ def build(
         beta=beta,
         granularity=granularity,
         importance=importance,
+        freeze_embeddings=freeze_embeddings,
     )
     # λ = 0 drops R_lang, so that the language models need not be trained
     languages = parts.language_models() if language_scale else {}
@@ -57,6 +59,7 @@ def build(
             "gamma": gamma,
             "k2": k2,
             "similarity": similarity,
+            **({"seed": parts.seed} if similarity == "random" else {}),
         },
         inputs={"base": parts.base, "pack": pack, **languages},
         label=f"combine {ability}",
@@ -72,17 +75,14 @@ def ability_pack(
     beta: float,
     granularity: str,
     importance: str,
+    freeze_embeddings: bool,
 ) -> Step:
     """R(A): locate N_A, train only N_A on the ability and on the pivot, take the difference."""
-    by_gradient = importance == "gradient"
-    # the gradient at Θ_o is accumulated without moving Θ_o
-    recording = {"record_gradient": True, "learning_rate": 0.0} if by_gradient else {}
-    located = parts.train("locate", [parts.ability(ability)], **recording)
-    mask = Step(
-        kind="locate",
-        settings={"k1": k1, "granularity": granularity, "importance": importance},
-        inputs={"base": parts.base, "trained": located},
-        label=f"key neurons {ability}",
+    mask = key_neurons(
+        parts,
+        ability,
+        {"k1": k1, "granularity": granularity, "importance": importance}
+        | ({"freeze_embeddings": True} if freeze_embeddings else {}),
     )
     corpora = [parts.ability(ability), parts.pivot_general()]
     models = {"ability": parts.train("key_neurons", corpora, mask=mask)}
@@ -94,3 +94,16 @@ def ability_pack(
         inputs={"base": parts.base, "mask": mask, **models},
         label=f"ability weights {ability}",
     )
+
+
+def key_neurons(parts: Parts, ability: str, settings: dict[str, Any]) -> Step:
+    """N_A by what a short training run moves, by its gradient, or, as a control, at random."""
+    inputs = {"base": parts.base}
+    if settings["importance"] == "random":
+        settings = {**settings, "seed": parts.seed}
+    else:
+        # the gradient at Θ_o is accumulated without moving Θ_o
+        by_gradient = settings["importance"] == "gradient"
+        recording = {"record_gradient": True, "learning_rate": 0.0} if by_gradient else {}
+        inputs["trained"] = parts.train("locate", [parts.ability(ability)], **recording)
+    return Step(kind="locate", settings=settings, inputs=inputs, label=f"key neurons {ability}")

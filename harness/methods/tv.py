@@ -3,7 +3,7 @@
 The merge itself is mergekit's ``task_arithmetic``.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -19,20 +19,29 @@ INFO = Info(
 )
 
 
-def build(
+Scale = Annotated[float, Field(ge=0)]
+
+
+def build(parts: Parts, ability: str, *, scale: Scale = 1.0, language_scale: Scale = 1.0) -> Step:
+    return merged(parts, ability, "task_arithmetic", scale, language_scale)
+
+
+def merged(
     parts: Parts,
     ability: str,
-    *,
-    scale: Annotated[float, Field(ge=0)] = 1.0,
-    language_scale: Annotated[float, Field(ge=0)] = 1.0,
+    method: str,
+    scale: float,
+    language_scale: float,
+    **settings: Any,
 ) -> Step:
+    """A merge of the task vectors of the ability model and of every language model, by mergekit."""
     models = {"ability": parts.ability_model(ability)}
     if language_scale:
         models |= parts.language_models()
     weights = {name: scale if name == "ability" else language_scale for name in models}
     return Step(
         kind="mergekit",
-        settings={"method": "task_arithmetic", "weights": weights},
+        settings={"method": method, "weights": weights, **settings},
         inputs={"base": parts.base, **models},
-        label=f"task arithmetic {ability}",
+        label=f"{method.replace('_', ' ')} {ability}",
     )

@@ -1,0 +1,22 @@
+"""DARE-TIES: task vectors thinned at random and rescaled, then TIES (Yu et al. 2024), by mergekit."""
+
+from harness.methods import Info
+from harness.methods.ties import Density
+from harness.methods.tv import Scale, merged
+from harness.parts import Parts
+from harness.steps import Step
+
+INFO = Info(title="DARE-TIES", family="merging", data="C_Lj + C_L0,A", reference="arXiv:2311.03099")
+
+
+def build(
+    parts: Parts,
+    ability: str,
+    *,
+    scale: Scale = 1.0,
+    language_scale: Scale = 1.0,
+    density: Density = 0.5,
+) -> Step:
+    return merged(
+        parts, ability, "dare_ties", scale, language_scale, density=density, seed=parts.seed
+    )
