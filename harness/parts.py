@@ -100,7 +100,7 @@ class Parts:
         return self.train("languages", [self.general(language) for language in self.languages])
 
     def one_language_model(self) -> Step:
-        """The one model for the target languages: Θ_o without any, Θ_{Lj} of one, else all mixed."""
+        """One model for all target languages: Θ_o without any, Θ_{Lj} of one, else all mixed."""
         models = list(self.language_models().values())
         match len(models):
             case 0:

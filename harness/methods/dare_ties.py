@@ -1,4 +1,4 @@
-"""DARE-TIES: task vectors thinned at random and rescaled, then TIES (Yu et al. 2024), by mergekit."""
+"""DARE-TIES: task vectors thinned at random and scaled up, then TIES (Yu et al. 2024)."""
 
 from harness.methods import Info
 from harness.methods.ties import Density
