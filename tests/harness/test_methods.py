@@ -1,12 +1,20 @@
 """Methods are put together from named parts, and only one may read translated ability data."""
 
+import math
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from harness import methods
+from harness.execute import execute
 from harness.spec import ROLES
+from harness.steps import Step
 from maec.errors import InputError
+from maec.neurons import read_mask
 from maec.settings import TrainSettings
 from tests.harness.test_identity import SETTINGS, parts
+from tests.maec.checkpoints import llama, shapes, write
 
 ALL = ["base", "da", "f-cpt-a", "f-cpt-l", "f-cpt-la", "l-cpt-la", "maec", "t-cpt", "tv"]
 
@@ -73,3 +81,69 @@ def test_every_method_says_what_it_is(name: str) -> None:
     info = methods.load(name).info
     assert info.title
     assert info.data
+
+
+ABLATIONS = {
+    "maec-no-mask": "k1",
+    "maec-no-select": "k2",
+    "maec-no-beta": "beta",
+    "maec-no-language": "language_scale",
+    "maec-random-mask": "importance",
+    "maec-random-select": "similarity",
+    "maec-frozen-embeddings": "freeze_embeddings",
+}
+
+
+@pytest.mark.parametrize(("name", "settled"), ABLATIONS.items())
+def test_an_ablation_is_maec_with_one_parameter_settled(name: str, settled: str) -> None:
+    assert model(name).key != model("maec").key
+    ours = methods.load(name)
+    with pytest.raises(InputError, match=f"no parameter '{settled}'"):
+        ours.check_parameters({settled: 1})
+    # everything else is maec's to set, and with the same value for it the model is maec's
+    assert ours.check_parameters({"gamma": 0.7, "alpha": 0.5}) == {"gamma": 0.7, "alpha": 0.5}
+
+
+def test_ablations_are_maec_with_that_value() -> None:
+    assert model("maec-no-mask").key == model("maec", k1=1.0).key
+    assert model("maec-no-select", k1=0.3).key == model("maec", k1=0.3, k2=1.0).key
+    assert model("maec-random-select").key == model("maec", similarity="random").key
+
+
+def test_random_key_neurons_need_no_run_to_locate_them_and_follow_the_seed() -> None:
+    def mask(seed: int):
+        training = {role: TrainSettings(**SETTINGS) for role in ROLES}
+        mine = parts(training=training, seed=seed)
+        return (
+            methods.load("maec-random-mask").model(mine, "math", {}).inputs["pack"].inputs["mask"]
+        )
+
+    assert set(mask(0).inputs) == {"base"}
+    assert mask(0).settings["seed"] == 0
+    assert mask(0).key != mask(1).key
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_frozen_embeddings_hold_no_key_neurons_and_the_rest_its_share(
+    home: Path, tmp_path: Path, tied: bool
+) -> None:
+    base = write(tmp_path / "base", llama(np.random.default_rng(0), tied=tied))
+    step = Step(
+        kind="locate",
+        settings={
+            "k1": 0.3,
+            "granularity": "parameter",
+            "importance": "random",
+            "seed": 0,
+            "freeze_embeddings": True,
+        },
+        inputs={"base": Step(kind="base", settings={}, path=base)},
+    )
+    execute(step)
+    mask = read_mask(step.folder)
+    assert {name: tuple(entries.shape) for name, entries in mask.items()} == shapes(tied=tied)
+    frozen = {"model.embed_tokens.weight", "lm_head.weight"} & mask.keys()
+    assert not any(mask[name].any() for name in frozen)
+    movable = [entries for name, entries in mask.items() if name not in frozen]
+    size = sum(entries.numel() for entries in movable)
+    assert sum(int(entries.sum()) for entries in movable) == math.floor(0.3 * size + 0.5)

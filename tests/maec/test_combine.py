@@ -171,3 +171,20 @@ def test_the_sum_of_bfloat16_parts_is_not_rounded_before_it_is_written() -> None
     )
     assert found.dtype == torch.float32
     assert found.item() == 1 + 2.0**-12
+
+
+@given(SIMILARITIES, st.floats(0, 1), st.integers(0, 9))
+def test_random_selection_is_as_large_and_knows_nothing_of_similarity(
+    similarities: dict[str, float], k2: float, seed: int
+) -> None:
+    chosen = select(similarities, k2, "random", seed)
+    assert len(chosen) == len(select(similarities, k2))
+    assert chosen == select(dict.fromkeys(reversed(similarities), 0.5), k2, "random", seed)
+
+
+def test_random_selection_follows_the_seed() -> None:
+    names = {f"layer.{i}": 0.0 for i in range(40)}
+    drawn = [select(names, 0.5, "random", seed) for seed in range(20)]
+    assert len({frozenset(chosen) for chosen in drawn}) == 20
+    times = [sum(name in chosen for chosen in drawn) for name in names]
+    assert min(times) > 0 and max(times) < 20

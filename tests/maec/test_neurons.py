@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maec import neurons
 from maec.checkpoint import open_checkpoint
 from maec.errors import InputError
 from maec.neurons import key_neurons, read_mask, value_change, write_mask
@@ -267,3 +268,27 @@ def test_a_mask_takes_one_bit_a_parameter_on_disk(tmp_path: Path) -> None:
     mask = {"w": torch.rand(1000, 800) < 0.05}
     write_mask(tmp_path, mask, {"k1": 0.05})
     assert (tmp_path / "mask.safetensors").stat().st_size < 1000 * 800 / 8 + 2000
+
+
+# controls
+
+
+@given(seed=st.integers(0, 5), k1=st.sampled_from([0.01, 0.2, 0.5, 1.0]))
+def test_random_key_neurons_are_as_many_and_the_same_every_time(seed: int, k1: float) -> None:
+    shapes = {"b": (6, 7), "a": (31,), "c": (2, 3, 5)}
+    found = key_neurons(neurons.random(shapes, seed), shapes, k1)
+    size = sum(math.prod(shape) for shape in shapes.values())
+    assert sum(int(entries.sum()) for entries in found.values()) == math.floor(k1 * size + 0.5)
+    again = key_neurons(neurons.random(dict(sorted(shapes.items())), seed), shapes, k1)
+    assert all(found[name].equal(again[name]) for name in shapes)
+
+
+def test_another_seed_draws_others_and_every_tensor_gets_its_share() -> None:
+    shapes = {f"t{i}": (50, 40) for i in range(10)}
+    first, second = (key_neurons(neurons.random(shapes, seed), shapes, 0.3) for seed in (0, 1))
+    for name in shapes:
+        share = float(first[name].float().mean())
+        assert abs(share - 0.3) < 5 * (0.3 * 0.7 / 2000) ** 0.5
+        both = float((first[name] & second[name]).float().mean())
+        assert abs(both - 0.09) < 5 * (0.09 * 0.91 / 2000) ** 0.5
+    assert not first["t0"].equal(first["t1"])
