@@ -6,7 +6,10 @@ moment and started again.
 
 import secrets
 import shutil
-from contextlib import nullcontext
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -84,9 +87,14 @@ def _work(
     left = list(plan.missing_cells)
     count = count or _worker_count(len(steps))
     threads = max(1, machine.cores() // count)
-    with start_workers(count, threads) if steps else nullcontext() as workers:
+    with (
+        remembered_interrupt() as asked,
+        start_workers(count, threads) if steps else nullcontext() as workers,
+    ):
         schedule = Schedule(steps, workers) if workers else None
         while left:
+            if asked.is_set():
+                raise KeyboardInterrupt
             for step, result in schedule.ended(timeout=0) if schedule else ():
                 _record(step, result, store, shown, outcome)
             for step, done, total in schedule.reports() if schedule else ():
@@ -112,6 +120,29 @@ def _work(
             done_here = {(cell.model.key, cell.task.name) for cell in cells}
             left = [c for c in left if (c.model.key, c.task.name) not in done_here]
             store.snapshot()
+
+
+@contextmanager
+def remembered_interrupt() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets, besides raising KeyboardInterrupt as ever.
+
+    Python drops an exception that is raised in a weakref callback or a destructor, and torch has
+    many of them: an interrupt that hits one would be lost.
+    """
+    asked = threading.Event()
+    previous = signal.getsignal(signal.SIGINT)
+
+    def ask(*_: Any) -> None:
+        asked.set()
+        raise KeyboardInterrupt
+
+    # a job in the background ignores Ctrl-C, and goes on doing so
+    if previous is signal.default_int_handler:
+        signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def _record(step: Step, result: Any, store: Writer, shown: Board, outcome: Outcome) -> None:

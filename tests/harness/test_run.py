@@ -1,12 +1,16 @@
 """A run does what is missing and nothing else; what fails is named and the rest goes on."""
 
+import signal
 import subprocess
 import sys
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from harness.run import remembered_interrupt
 from harness.schedule import urgency
 from harness.steps import Step
 from tests.harness.models import random_model
@@ -86,6 +90,31 @@ def test_two_steps_that_make_the_same_weights_share_their_scores(
     assert done.returncode == 0, done.stderr
     assert counts(home) == (3, 9)  # one cell in the pivot, two in the target
     assert all("–" not in line for line in done.stdout.splitlines() if "λ" in line)
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as in the foreground, even where these tests are a job in the background."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_python_drops_in_a_callback_is_remembered(interruptible: None) -> None:
+    class Thing:
+        pass
+
+    thing = Thing()
+    with remembered_interrupt() as asked:
+        reference = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+        assert not asked.is_set()
+        del thing  # the callback's KeyboardInterrupt goes nowhere
+        assert reference() is None
+        assert asked.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_scores_survive_without_their_artifacts_and_the_models_are_not_made_again(
