@@ -7,6 +7,7 @@ moment and started again.
 import secrets
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -127,21 +128,27 @@ def remembered_interrupt() -> Iterator[threading.Event]:
     """An event that Ctrl-C sets, besides raising KeyboardInterrupt as ever.
 
     Python drops an exception that is raised in a weakref callback or a destructor, and torch has
-    many of them: an interrupt that hits one would be lost.
+    many of them: an interrupt that hits one would be lost, but for a traceback on the screen.
     """
     asked = threading.Event()
-    previous = signal.getsignal(signal.SIGINT)
+    previous, report = signal.getsignal(signal.SIGINT), sys.unraisablehook
 
     def ask(*_: Any) -> None:
         asked.set()
         raise KeyboardInterrupt
 
+    def report_others(dropped: Any) -> None:
+        if dropped.exc_type is not KeyboardInterrupt:
+            report(dropped)
+
+    sys.unraisablehook = report_others
     # a job in the background ignores Ctrl-C, and goes on doing so
     if previous is signal.default_int_handler:
         signal.signal(signal.SIGINT, ask)
     try:
         yield asked
     finally:
+        sys.unraisablehook = report
         signal.signal(signal.SIGINT, previous)
 
 
