@@ -150,16 +150,16 @@ def _start_once(model: Path) -> float:
 
 def _switch_all(models: list[Path]) -> tuple[list[float], float]:
     from harness import engine, tasks
-    from harness.evaluate import evaluate
+    from harness.evaluate import evaluate, load
 
     live = engine.start(Engine(), models[0])
     live.switch(models[0])  # the first switch pays for imports and caches
     switches = [live.switch(model) for model in models]
     matrix = load_matrix(MATRIX)
-    questions = [tasks.task(matrix, "math", matrix.pivot)]
-    evaluate(live, questions, models[-1])  # warm-up
+    questions = load([tasks.task(matrix, "math", matrix.pivot)])
+    evaluate(live, questions)  # warm-up
     began = time.monotonic()
-    result = evaluate(live, questions, models[-1])
+    result = evaluate(live, questions)
     seconds = time.monotonic() - began
     return switches, next(iter(result.values())).n / seconds
 

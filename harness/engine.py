@@ -9,6 +9,7 @@ import logging
 import os
 import time
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,10 @@ EVERYTHING = 1_000_000
 
 SMALL = 100_000_000
 """Parameters below which one thread serves a model best."""
+
+
+Weights = Iterable[tuple[str, Any]]
+"""A model's tensors by name, each once."""
 
 
 class StaleWeights(RuntimeError):
@@ -42,6 +47,20 @@ class Engine(Protocol):
             InputError: the checkpoint does not fit the engine's architecture.
             StaleWeights: the engine does not serve it afterwards.
         """
+        ...
+
+    def stream(self, tensors: Weights, what: str) -> float:
+        """Serve ``tensors``, named and shaped as the base's, which need not lie on any disk.
+
+        ``what`` names them in errors. Returns seconds, the making of the tensors included.
+
+        Raises:
+            StaleWeights: the engine does not serve them afterwards, or one of them is missing.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Give the memory back; the engine cannot be used any more."""
         ...
 
 
@@ -90,22 +109,48 @@ class _Vllm:
     def switch(self, path: Path) -> float:
         import torch
 
-        from harness.served import checkpoint_products, differences
+        from harness.served import checkpoint_products
 
         began = time.monotonic()
         checkpoint = open_checkpoint(path)
         require_compatible(self._base, checkpoint)
-        engine = self.lm.model
-        engine.collective_rpc("reload_weights", kwargs={"weights_path": str(path)})
-        engine.reset_prefix_cache()
-        expected = checkpoint_products(checkpoint, getattr(torch, self._settings.dtype))
+        self._reload(weights_path=str(path))
+        dtype = getattr(torch, self._settings.dtype)
+        self._verify(checkpoint_products(checkpoint, dtype), str(path))
+        return time.monotonic() - began
+
+    def stream(self, tensors: Weights, what: str) -> float:
+        import torch
+
+        from harness.served import StreamedProducts
+
+        began = time.monotonic()
+        # a generator cannot be sent to another process: this needs the engine in this one
+        passed = StreamedProducts(self._base, getattr(torch, self._settings.dtype))
+        self._reload(weights_iterator=passed.watch(tensors))
+        self._verify(passed.products(), what)
+        return time.monotonic() - began
+
+    def stop(self) -> None:
+        from vllm.distributed import cleanup_dist_env_and_memory
+
+        self.lm.model.llm_engine.engine_core.shutdown()
+        del self.lm
+        cleanup_dist_env_and_memory()
+
+    def _reload(self, **source: Any) -> None:
+        self.lm.model.collective_rpc("reload_weights", kwargs=source)
+        self.lm.model.reset_prefix_cache()
+
+    def _verify(self, expected: Any, what: str) -> None:
+        from harness.served import differences
+
         # float32 sums in another order differ by 1e-6; packed layers of 16 bits round their output
         tolerance = 1e-4 if self._settings.dtype == "float32" else 2e-2
-        for served in engine.collective_rpc("served_products"):
+        for served in self.lm.model.collective_rpc("served_products"):
             problems = differences(served, expected, tolerance)
             if problems:
-                raise StaleWeights(f"{path}: the engine serves other weights: {problems[0]}")
-        return time.monotonic() - began
+                raise StaleWeights(f"{what}: the engine serves other weights: {problems[0]}")
 
 
 class _Transformers:
@@ -128,19 +173,30 @@ class _Transformers:
         self.start_seconds = time.monotonic() - began
 
     def switch(self, path: Path) -> float:
-        import torch
-
         began = time.monotonic()
         checkpoint = open_checkpoint(path)
         require_compatible(self._base, checkpoint)
+        self.stream(((name, checkpoint.read(name)) for name in checkpoint.tensors), str(path))
+        return time.monotonic() - began
+
+    def stream(self, tensors: Weights, what: str) -> float:
+        import torch
+
+        began = time.monotonic()
         live = self.lm.model.state_dict(keep_vars=True)
-        for name in checkpoint.tensors:
-            value = checkpoint.read(name)
+        missing = set(self._base.tensors)
+        for name, value in tensors:
             with torch.no_grad():
                 live[name].copy_(value)
             if not torch.equal(live[name].cpu(), value.to(live[name].dtype)):
-                raise StaleWeights(f"{path}: tensor {name!r} did not reach the engine")
+                raise StaleWeights(f"{what}: tensor {name!r} did not reach the engine")
+            missing.discard(name)
+        if missing:
+            raise StaleWeights(f"{what}: the engine got no tensor {min(missing)!r}")
         return time.monotonic() - began
+
+    def stop(self) -> None:
+        del self.lm
 
 
 def _threads(base: Path) -> int:
@@ -161,6 +217,9 @@ def _without_bars(model: type) -> type:
 
         def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
             return super().generate_until(requests, disable_tqdm=True)
+
+        def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = True) -> Any:
+            return super().loglikelihood_rolling(requests, disable_tqdm=True)
 
     return Silent
 

@@ -3,18 +3,21 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from harness.engine import Engine
 from harness.tasks import Task
+
+FEWSHOT_SEED = 1234
+"""What lm-eval's own command line draws few-shot examples with."""
 
 
 @dataclass(frozen=True)
 class Result:
     """One task's outcome: the score with its standard error over items, and the items.
 
-    ``score`` is a share in [0, 1]; ``metrics`` holds every number that lm-eval reported.
+    ``score`` is in the task's own unit (a share in [0, 1], or bits per byte); ``metrics`` holds
+    every number that lm-eval reported.
     """
 
     score: float
@@ -24,9 +27,16 @@ class Result:
     items: list[dict[str, Any]]
 
 
-def evaluate(engine: Engine, tasks: Sequence[Task], model: Path) -> dict[str, Result]:
-    """Results of the model that the engine serves, by task name."""
-    from lm_eval import simple_evaluate
+@dataclass(frozen=True)
+class Questions:
+    """Tasks as lm-eval has loaded them, to be asked of any number of models."""
+
+    tasks: tuple[Task, ...]
+    loaded: dict[str, Any]
+
+
+def load(tasks: Sequence[Task]) -> Questions:
+    """Have lm-eval read the folders of ``tasks``; done once, whatever the number of models."""
     from lm_eval.tasks import TaskManager
 
     folders = [str(task.write()) for task in tasks]
@@ -34,16 +44,23 @@ def evaluate(engine: Engine, tasks: Sequence[Task], model: Path) -> dict[str, Re
     missing = [task.name for task in tasks if task.name not in manager.all_tasks]
     if missing:
         raise RuntimeError(f"lm-eval does not find the task {missing[0]} in {folders[0]}")
-    outcome = simple_evaluate(
-        model=engine.lm,
-        model_args={"pretrained": str(model)},
-        tasks=[task.name for task in tasks],
-        task_manager=manager,
-        log_samples=True,
-    )
+    loaded = manager.load([task.name for task in tasks])
+    for task in loaded["tasks"].values():
+        # what lm-eval's simple_evaluate settles; the rest of it is about the machine, and slow
+        if task.get_config("num_fewshot") is None:
+            task.set_config(key="num_fewshot", value=0)
+        task.set_fewshot_seed(seed=FEWSHOT_SEED)
+    return Questions(tuple(tasks), loaded)
+
+
+def evaluate(engine: Engine, questions: Questions) -> dict[str, Result]:
+    """Results of the model that the engine serves, by task name."""
+    from lm_eval.evaluator import evaluate as ask
+
+    outcome = ask(lm=engine.lm, task_dict=questions.loaded, log_samples=True)
     return {
         task.name: _result(task, outcome["results"][task.name], outcome["samples"][task.name])
-        for task in tasks
+        for task in questions.tasks
     }
 
 
@@ -72,8 +89,11 @@ def _item(task: Task, index: int, samples: dict[str, dict[str, Any]]) -> dict[st
         "id": str(doc.get("id", index)),
         "words": doc.get("words"),
         "prompt": sample["arguments"][0][0],
-        "correct": bool(sample[task.metric]),
     }
+    if task.config["output_type"] == "loglikelihood_rolling":
+        # a text has no right or wrong: its log-likelihood in nats, all of it the model's to predict
+        return item | {"gold": str(sample["target"]), "loglikelihoods": [sample["resps"][0][0]]}
+    item["correct"] = bool(sample[task.metric])
     if task.config["output_type"] == "multiple_choice":
         choices = [continuation.strip() for _, continuation in sample["arguments"]]
         likelihoods = [float(response[0][0]) for response in sample["resps"]]

@@ -15,14 +15,17 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import world
 from harness.home import home
-from harness.steps import Step
+from harness.steps import PACK, Step
 from maec.errors import InputError
 from maec.folder import new_folder
 from maec.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from maec.recipe import Recipe
 
 Progress = Callable[[int, int], None]
 
@@ -98,6 +101,7 @@ def _train(step: Step, folder: Path, progress: Progress | None) -> dict[str, Any
     return {
         "tokens": report.tokens,
         "training_seconds": round(report.seconds, 3),
+        "parameters": report.parameters,
         "trainable_parameters": report.trainable_parameters,
         "losses": [round(loss, 4) for loss in report.losses],
     }
@@ -128,6 +132,21 @@ def _locate(step: Step, folder: Path, progress: Progress | None) -> dict[str, An
     return {"key_neurons": sum(int(entry.sum()) for entry in mask.values())}
 
 
+def _pretrain(step: Step, folder: Path, progress: Progress | None) -> dict[str, Any]:
+    from harness.embedded import pretrain
+
+    report = pretrain.run(
+        folder,
+        lambda done, total, _loss: progress(done, total) if progress else None,
+        step.settings["model"],
+    )
+    return {
+        "tokens": report.tokens,
+        "training_seconds": round(report.seconds, 3),
+        "held_out_loss": round(pretrain.held_out_loss(folder), 5),
+    }
+
+
 def _extract(step: Step, folder: Path, progress: Progress | None) -> dict[str, Any]:
     from maec.extract import extract
 
@@ -145,11 +164,34 @@ def _extract(step: Step, folder: Path, progress: Progress | None) -> dict[str, A
 
 
 def _combine(step: Step, folder: Path, progress: Progress | None) -> dict[str, Any]:
+    from maec.inspect import summary
     from maec.merge import merge
+
+    merge(recipe(step), folder)
+    keys = ("ability", "layer", "module", "parameters", "key_neurons", "similarity", "selected")
+    return {"moved": [{key: row[key] for key in keys} for row in summary(folder)]}
+
+
+def recipe(step: Step, *, extracted: bool = True) -> "Recipe":
+    """The recipe of a ``combine`` step; METHOD.md's symbols.
+
+    Ability weights come from packs or, not ``extracted``, from what the packs are made of.
+    """
     from maec.recipe import Recipe
 
     settings = step.settings
-    recipe = Recipe.model_validate(
+
+    def ability(name: str) -> dict[str, Any]:
+        pack = step.inputs[PACK + name]
+        if extracted:
+            return {"pack": str(pack.folder)}
+        parts = {"ability": "model", "pivot": "pivot", "mask": "mask"}
+        given = {
+            key: str(pack.inputs[part].folder) for part, key in parts.items() if part in pack.inputs
+        }
+        return {**given, "alpha": pack.settings["alpha"], "beta": pack.settings["beta"]}
+
+    return Recipe.model_validate(
         {
             "base": str(step.inputs["base"].folder),
             "languages": [
@@ -157,11 +199,8 @@ def _combine(step: Step, folder: Path, progress: Progress | None) -> dict[str, A
                 for language, mu in settings["mu"].items()
             ],
             "abilities": [
-                {
-                    "pack": str(step.inputs["pack"].folder),
-                    "gamma": settings["gamma"],
-                    "k2": settings["k2"],
-                }
+                {**ability(name), "gamma": settings["gamma"], "k2": settings["k2"]}
+                for name in settings["abilities"]
             ],
             "lambda": settings["lambda"],
             "similarity": settings["similarity"],
@@ -169,8 +208,6 @@ def _combine(step: Step, folder: Path, progress: Progress | None) -> dict[str, A
             "dtype": "float32",
         }
     )
-    merge(recipe, folder)
-    return {}
 
 
 def _mergekit(step: Step, folder: Path, progress: Progress | None) -> dict[str, Any]:
@@ -185,14 +222,14 @@ def _mergekit(step: Step, folder: Path, progress: Progress | None) -> dict[str, 
     # its loaders stay cached for the life of the process, which is safe here: an artifact's
     # folder never changes its content
     run_merge(
-        MergeConfiguration.model_validate(_mergekit_config(step)),
+        MergeConfiguration.model_validate(merge_config(step)),
         str(folder),
         MergeOptions(copy_tokenizer=True, random_seed=step.settings.get("seed", 0), quiet=True),
     )
     return {}
 
 
-def _mergekit_config(step: Step) -> dict[str, Any]:
+def merge_config(step: Step) -> dict[str, Any]:
     """What a user of ``mergekit-yaml`` would write; arithmetic and result in float32.
 
     ``weights`` names the models to merge; ``density`` (ties and its kin) goes to each of them;
@@ -236,6 +273,7 @@ def _swapped_layers(paths: Mapping[str, str], outer: float) -> list[dict[str, An
 
 
 _KINDS: Mapping[str, Callable[[Step, Path, Progress | None], dict[str, Any]]] = {
+    "pretrain": _pretrain,
     "train": _train,
     "locate": _locate,
     "extract": _extract,

@@ -67,15 +67,21 @@ class Parts:
         *,
         start: Step | None = None,
         mask: Step | None = None,
+        rate: float = 1.0,
         **overrides: Any,
     ) -> Step:
-        """Continual pre-training from ``start`` (Θ_o when absent) with the role's settings."""
+        """Continual pre-training from ``start`` (Θ_o when absent) with the role's settings.
+
+        ``rate`` multiplies the role's learning rate.
+        """
         if role not in self.training:
             raise InputError(
                 f"{self.where}: training: there are no settings for the role '{role}', which a "
                 "method of this matrix needs; add them"
             )
-        settings = self.training[role].model_copy(update={"seed": self.seed, **overrides})
+        settings = self.training[role]
+        changed = {"learning_rate": settings.learning_rate * rate, "seed": self.seed, **overrides}
+        settings = settings.model_copy(update=changed)
         languages = "+".join(dict.fromkeys(corpus.language for corpus in corpora))
         abilities = "+".join(dict.fromkeys(c.ability for c in corpora if c.ability))
         return Step(
@@ -110,9 +116,17 @@ class Parts:
             case _:
                 return self.languages_model()
 
-    def ability_model(self, ability: str) -> Step:
-        """Θ_o trained on C_{L0,A} with C_{L0} mixed in, everything trainable."""
-        return self.train("ability", [self.ability(ability), self.pivot_general()])
+    def ability_text(self, abilities: Sequence[str]) -> list[Corpus]:
+        """C_{L0,A} of each ability, with C_{L0} to mix in."""
+        return [*[self.ability(ability) for ability in abilities], self.pivot_general()]
+
+    def ability_model(self, abilities: Sequence[str], *, rate: float = 1.0) -> Step:
+        """Θ_o trained on C_{L0,A} of all ``abilities`` with C_{L0} mixed in, all trainable."""
+        return self.train("ability", self.ability_text(abilities), rate=rate)
+
+    def ability_models(self, abilities: Sequence[str]) -> dict[str, Step]:
+        """One such model for each of ``abilities``."""
+        return {ability: self.ability_model([ability]) for ability in abilities}
 
     def _corpus(self, size: str, language: str, ability: str | None = None) -> Corpus:
         if size not in self.documents:

@@ -4,30 +4,37 @@ Nothing runs here, and neither torch nor vLLM is imported: planning costs a frac
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from itertools import product
 from typing import Any
 
 from harness import methods, store, tasks, world
 from harness.identity import digest, identity
 from harness.parts import Parts
-from harness.spec import Matrix
+from harness.spec import Matrix, MethodEntry
 from harness.steps import Step
 from harness.tasks import Task
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One score of the matrix: a model asked the questions of one task."""
+    """One score of the matrix: a model asked the questions of one task.
 
+    ``asked`` is the ability asked for. It is ``ability``, the one that the model was made for, but
+    for the cells that show what a model forgot: another ability, or general text.
+    """
+
+    variant: str
     method: str
     title: str
     family: str
     ability: str
+    asked: str
     language: str
     seed: int
+    base: Step
     model: Step
     task: Task
 
@@ -111,8 +118,10 @@ class Plan:
             ],
             "cells": [
                 {
+                    **({"variant": cell.variant} if cell.variant else {}),
                     "method": cell.method,
                     "ability": cell.ability,
+                    "asked": cell.asked,
                     "language": cell.language,
                     "seed": cell.seed,
                     "task": cell.task.name,
@@ -132,37 +141,71 @@ def make_plan(matrix: Matrix) -> Plan:
         InputError: the base or a local file cannot be used, or the matrix lacks settings that one
             of its methods needs.
     """
-    base = world.base_step(matrix)
-    questions = {
-        (ability, language): tasks.task(matrix, ability, language)
-        for ability in matrix.abilities
-        for language in matrix.columns
-    }
-    cells = []
-    for entry in matrix.methods:
-        method = methods.load(entry.name)
-        for seed in matrix.seeds:
-            for ability, language in questions:
-                parts = _parts(matrix, base, seed, _scope(matrix, entry.scope, language))
-                cells.append(
-                    Cell(
-                        method=entry.label,
-                        title=method.info.title,
-                        family=method.info.family,
-                        ability=ability,
-                        language=language,
-                        seed=seed,
-                        model=method.model(parts, ability, entry.for_ability(ability)),
-                        task=questions[ability, language],
-                    )
-                )
+    cells = [
+        cell for label, point in matrix.points().items() for cell in _cells(point, variant=label)
+    ]
     scored, fingerprints = store.known()
     return Plan(matrix=matrix, cells=cells, fingerprints=fingerprints, scored=frozenset(scored))
 
 
-def _scope(matrix: Matrix, scope: str, language: str) -> tuple[str, ...]:
+def _cells(matrix: Matrix, variant: str) -> Iterator[Cell]:
+    base = world.base_step(matrix)
+    questions = _questions(matrix)
+    for entry in matrix.methods:
+        method = methods.load(entry.name)
+        for seed, ability, language in product(matrix.seeds, matrix.abilities, matrix.columns):
+            model = model_step(matrix, base, entry, ability, language, seed)
+            for asked, task in questions[ability, language].items():
+                yield Cell(
+                    variant=variant,
+                    method=entry.label,
+                    title=method.info.title,
+                    family=method.info.family,
+                    ability=ability,
+                    asked=asked,
+                    language=language,
+                    seed=seed,
+                    base=base,
+                    model=model,
+                    task=task,
+                )
+
+
+def model_step(
+    matrix: Matrix, base: Step, entry: MethodEntry, ability: str, language: str, seed: int
+) -> Step:
+    """What makes the model that a method's entry sends into a cell."""
+    everything = entry.scope == "everything"
+    return methods.load(entry.name).model(
+        _parts(matrix, base, seed, _languages(matrix, entry.scope, language)),
+        matrix.abilities if everything else [ability],
+        entry.for_ability(ability),
+    )
+
+
+def _questions(matrix: Matrix) -> dict[tuple[str, str], dict[str, Task]]:
+    """By ability and language, the tasks that the model of that ability is asked, by their name."""
+    own = {
+        (ability, language): tasks.task(matrix, ability, language)
+        for ability in matrix.abilities
+        for language in matrix.columns
+    }
+    asked = {(ability, language): {ability: task} for (ability, language), task in own.items()}
+    if matrix.forgetting is None:
+        return asked
+    fewer = matrix.model_copy(update={"items": matrix.forgetting.items})
+    for ability, language in own:
+        if matrix.forgetting.documents:
+            asked[ability, language][tasks.TEXT] = tasks.text(matrix, language)
+        for other in matrix.abilities if matrix.forgetting.items else ():
+            if other != ability:
+                asked[ability, language][other] = tasks.task(fewer, other, language)
+    return asked
+
+
+def _languages(matrix: Matrix, scope: str, language: str) -> tuple[str, ...]:
     """The target languages that the model for ``language`` is made of."""
-    if scope == "all":
+    if scope != "language":
         return tuple(matrix.languages)
     return () if language == matrix.pivot else (language,)
 
@@ -172,12 +215,27 @@ def _parts(matrix: Matrix, base: Step, seed: int, languages: tuple[str, ...]) ->
         base=base,
         pivot=matrix.pivot,
         languages=languages,
-        documents=matrix.documents.model_dump() if matrix.documents else {},
+        documents=_documents(matrix),
         training=matrix.training,
         seed=seed,
         generator=world.generator,
         where=str(matrix.file),
     )
+
+
+def _documents(matrix: Matrix) -> dict[str, int]:
+    """How many documents each corpus has, after ``corpus_fraction``; at least one."""
+    if matrix.documents is None:
+        return {}
+    fractions = {
+        "general": matrix.corpus_fraction.language,
+        "ability": matrix.corpus_fraction.ability,
+        "translated": matrix.corpus_fraction.ability,
+    }
+    return {
+        corpus: max(1, round(fractions.get(corpus, 1.0) * count))
+        for corpus, count in matrix.documents.model_dump().items()
+    }
 
 
 def _unique(cells: list[Cell]) -> list[Step]:
@@ -186,8 +244,3 @@ def _unique(cells: list[Cell]) -> list[Step]:
         for step in cell.model.walk():
             found.setdefault(step.key, step)
     return list(found.values())
-
-
-def base_path(plan: Plan) -> Path:
-    """The checkpoint everything starts from."""
-    return next(step for step in plan.steps if step.kind == "base").folder

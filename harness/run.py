@@ -22,14 +22,14 @@ from harness import machine
 from harness.board import Board, board
 from harness.execute import versions
 from harness.home import home
-from harness.plan import Plan, base_path, make_plan
+from harness.plan import Plan, make_plan
 from harness.schedule import Schedule
 from harness.score import Scorer, ready_models
 from harness.spec import Matrix
 from harness.steps import Step
 from harness.store import Writer, writer
 from harness.workers import start_workers
-from maec.checkpoint import open_checkpoint
+from harness.world import base_numel
 from maec.errors import InputError
 from maec.folder import require_space
 
@@ -58,6 +58,7 @@ def run(matrix: Matrix, console: Console, *, workers: int | None = None) -> Outc
         _remove_leftovers()
         store.snapshot(now=True)  # a killed run may have left an older one
         plan = make_plan(matrix)
+        _claim_questions(plan, store)
         store.place(matrix.name, _placements(plan))
         store.snapshot(now=True)
         if not plan.missing_cells:
@@ -108,18 +109,18 @@ def _work(
                     _record(step, result, store, shown, outcome)
                 continue
             cells = groups[0]
-            name = f"{cells[0].method} {cells[0].ability}"
+            name = " ".join(filter(None, (cells[0].variant, cells[0].method, cells[0].ability)))
             try:
                 seconds = scorer.score(cells)
                 outcome.cells += len(cells)
                 shown.scored(name, len(cells), seconds)
             except (InputError, RuntimeError, ValueError) as error:
                 for cell in cells:
-                    place = f"{cell.method} {cell.ability} {cell.language}"
+                    place = f"{name} {cell.asked} {cell.language} seed {cell.seed}"
                     outcome.failures[place] = _message(error)
                 shown.failed(name, _message(error), cells=len(cells))
-            done_here = {(cell.model.key, cell.task.name) for cell in cells}
-            left = [c for c in left if (c.model.key, c.task.name) not in done_here]
+            done_here = {(cell.model.key, cell.task.key) for cell in cells}
+            left = [c for c in left if (c.model.key, c.task.key) not in done_here]
             store.snapshot()
 
 
@@ -190,13 +191,24 @@ def _begin(store: Writer, matrix: Matrix) -> str:
     return run_id
 
 
+def _claim_questions(plan: Plan, store: Writer) -> None:
+    """Refuse a matrix that asks as test questions what something was tuned on."""
+    tasks = {cell.task.key: cell.task for cell in plan.cells}
+    for split in ("test", "dev"):
+        asked = [q for task in tasks.values() if task.split == split for q in task.questions]
+        if asked:
+            store.claim_questions(split, asked, str(plan.matrix.file))
+
+
 def _placements(plan: Plan) -> list[dict[str, Any]]:
     return [
         {
+            "variant": cell.variant,
             "method": cell.method,
             "title": cell.title,
             "family": cell.family,
             "ability": cell.ability,
+            "asked": cell.asked,
             "language": cell.language,
             "seed": cell.seed,
             "model_key": cell.model.key,
@@ -216,10 +228,22 @@ def _remove_leftovers() -> None:
 
 def _require_space(plan: Plan) -> None:
     """Refuse a plan whose artifacts do not fit on the disk; checkpoints are written in float32."""
-    size = 4 * open_checkpoint(base_path(plan)).numel()
+    sizes = {step.key: size for step, size in _sizes(plan)}
+    missing = [step for step in plan.missing_steps if step.key in sizes]
     # a mask takes a bit an entry, a pack at most as much as a checkpoint
-    needed = sum(size // 32 if step.kind == "locate" else size for step in plan.missing_steps)
+    needed = sum(
+        sizes[step.key] // 32 if step.kind == "locate" else sizes[step.key] for step in missing
+    )
     require_space(home(), needed)
+
+
+def _sizes(plan: Plan) -> Iterator[tuple[Step, int]]:
+    """Every step with the bytes of a checkpoint of its base."""
+    for base in {cell.base.key: cell.base for cell in plan.cells}.values():
+        size = 4 * base_numel(base)
+        for cell in plan.cells:
+            if cell.base.key == base.key:
+                yield from ((step, size) for step in cell.model.walk())
 
 
 def _worker_count(steps: int) -> int:

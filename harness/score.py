@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from harness.engine import Engine, start
-from harness.evaluate import Result, evaluate
-from harness.plan import Cell, Plan, base_path
+from harness.evaluate import Questions, Result, evaluate, load
+from harness.plan import Cell, Plan
+from harness.steps import Step
 from harness.store import Writer
+from harness.tasks import Task
 
 
 class Scorer:
@@ -19,6 +21,8 @@ class Scorer:
         self._store = store
         self._run_id = run_id
         self._engine: Engine | None = None
+        self._size = b""
+        self._questions: dict[tuple[str, ...], Questions] = {}
         self._scored = set(plan.scored)
         self.figures: dict[str, Any] = {}
 
@@ -40,11 +44,12 @@ class Scorer:
         return time.monotonic() - began
 
     def _evaluate(self, cells: Sequence[Cell]) -> None:
-        engine = self._started()
+        engine = self._started(cells[0].base)
         model = cells[0].model
         self.figures["switch_seconds"].append(round(engine.switch(model.folder), 4))
+        questions = self._loaded([cell.task for cell in cells])
         began = time.monotonic()
-        results = evaluate(engine, [cell.task for cell in cells], model.folder)
+        results = evaluate(engine, questions)
         seconds = time.monotonic() - began
         items = sum(result.n for result in results.values())
         self._count(items, seconds)
@@ -52,18 +57,29 @@ class Scorer:
             result = results[cell.task.name]
             self._commit(cell, result, seconds * result.n / max(items, 1))
 
-    def _started(self) -> Engine:
+    def _loaded(self, tasks: Sequence[Task]) -> Questions:
+        key = tuple(task.key for task in tasks)
+        if key not in self._questions:
+            self._questions[key] = load(tasks)
+        return self._questions[key]
+
+    def _started(self, base: Step) -> Engine:
+        """The engine for models of the size of ``base``; one at a time is held."""
+        size = (base.folder / "config.json").read_bytes()
+        if self._engine is not None and size != self._size:
+            self._engine.stop()
+            self._engine = None
         if self._engine is None:
             settings = self._plan.matrix.engine
-            self._engine = start(settings, base_path(self._plan))
-            self.figures |= {
+            self._engine, self._size = start(settings, base.folder), size
+            self.figures = {
                 "kind": settings.kind,
                 "start_seconds": round(self._engine.start_seconds, 3),
                 "switch_seconds": [],
                 "items": 0,
                 "evaluation_seconds": 0.0,
                 "items_per_second": 0.0,
-            }
+            } | self.figures
         return self._engine
 
     def _count(self, items: int, seconds: float) -> None:
@@ -111,5 +127,10 @@ def ready_models(cells: Sequence[Cell]) -> list[list[Cell]]:
     groups: dict[str, dict[str, Cell]] = {}
     for cell in cells:
         if cell.model.done:
-            groups.setdefault(cell.model.key, {}).setdefault(cell.task.name, cell)
-    return [list(group.values()) for group in groups.values()]
+            groups.setdefault(cell.model.key, {}).setdefault(cell.task.key, cell)
+    # one base after the other, since each has an engine of its own
+    return sorted((list(group.values()) for group in groups.values()), key=_base)
+
+
+def _base(cells: Sequence[Cell]) -> str:
+    return cells[0].base.key

@@ -7,6 +7,7 @@ and from the checkpoint's files, must give the same numbers in some order. One s
 tensor gives other numbers.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -39,11 +40,36 @@ class ServedWeights:
         return _sorted(found)
 
 
+class StreamedProducts:
+    """Row products of tensors on their way into an engine, of which none is kept.
+
+    They are rounded to the engine's dtype first. ``base`` tells whether embeddings are tied.
+    """
+
+    def __init__(self, base: Checkpoint, dtype: torch.dtype) -> None:
+        self._tied = base.config.get("tie_word_embeddings", False)
+        self._dtype = dtype
+        self._found: list[torch.Tensor] = []
+
+    def watch(
+        self, tensors: Iterable[tuple[str, torch.Tensor]]
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        for name, tensor in tensors:
+            if tensor.is_floating_point() and not (self._tied and name == "lm_head.weight"):
+                self._found.append(_row_products(tensor.to(self._dtype)))
+            yield name, tensor
+
+    def products(self) -> Products:
+        """Of everything that passed."""
+        return _sorted(self._found)
+
+
 def checkpoint_products(checkpoint: Checkpoint, dtype: torch.dtype) -> Products:
     """Row products of a checkpoint's tensors, rounded to the engine's dtype first."""
-    tied = checkpoint.config.get("tie_word_embeddings", False)
-    names = [n for n in checkpoint.float_shapes() if not (tied and n == "lm_head.weight")]
-    return _sorted([_row_products(checkpoint.read(name).to(dtype)) for name in names])
+    passed = StreamedProducts(checkpoint, dtype)
+    for _ in passed.watch((name, checkpoint.read(name)) for name in checkpoint.tensors):
+        pass
+    return passed.products()
 
 
 def differences(served: Products, expected: Products, tolerance: float) -> list[str]:

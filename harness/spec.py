@@ -57,23 +57,71 @@ class Documents(_Strict):
     translated: int = Field(ge=1)
 
 
+class CorpusFraction(_Strict):
+    """How much of each corpus there is; training steps stay, so that less text is read more often.
+
+    ``language`` is for the general corpora of the target languages, ``ability`` for ability text.
+    """
+
+    language: float = Field(1.0, gt=0, le=1)
+    ability: float = Field(1.0, gt=0, le=1)
+
+
+class Forgetting(_Strict):
+    """What every model is asked beside its own ability, to see what it lost.
+
+    ``documents`` held-out general texts of each language, and ``items`` questions of each other
+    ability in each language; 0 leaves them out. The embedded world has texts of its own; for any
+    other base ``text_files`` names JSON lines with a ``text`` each, a path with ``{language}``.
+    """
+
+    documents: int = Field(60, ge=0)
+    items: int = Field(60, ge=0)
+    text_files: str | None = None
+
+
+class EmbeddedModel(_Strict):
+    """A base of the embedded world in another size, pre-trained on demand by the same recipe."""
+
+    hidden_size: int = Field(128, ge=8)
+    intermediate_size: int = Field(344, ge=8)
+    num_hidden_layers: int = Field(4, ge=1)
+    num_attention_heads: int = Field(4, ge=1)
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "EmbeddedModel":
+        if self.hidden_size % (2 * self.num_attention_heads):
+            raise ValueError("hidden_size must be an even multiple of num_attention_heads")
+        return self
+
+
+class Variant(_Strict):
+    """A point on a matrix's axis: what differs there from the rest of the file."""
+
+    label: str
+    base: EmbeddedModel | None = None
+    corpus_fraction: CorpusFraction | None = None
+
+
 class LocalTask(_Strict):
     """Questions from files, asked with the prompts and filters of an lm-eval task family.
 
     ``files`` is a path with ``{language}`` in it, relative to the matrix file: ``.tsv`` (question
-    TAB number) or ``.json``/``.jsonl`` lines. ``like`` is the lm-eval family, ``mgsm_native_cot``
-    for ``mgsm_native_cot_es`` and so on.
+    TAB number) or ``.json``/``.jsonl`` lines; ``dev_files`` holds other questions, for sweeps.
+    ``like`` is the lm-eval family, ``mgsm_native_cot`` for ``mgsm_native_cot_es`` and so on.
     """
 
     files: str
+    dev_files: str | None = None
     like: Literal["mgsm_native_cot", "mgsm_direct"] = "mgsm_native_cot"
 
 
 class MethodEntry(BaseModel):
     """A method and its parameters; ``label`` tells two entries of one method apart.
 
-    ``scope`` is what one model serves: ``all`` target languages, or one ``language`` each (and the
-    pivot, whose weights the base has, one that uses no target language). ``abilities`` holds
+    ``scope`` is what one model serves: ``all`` target languages and one ability; one ``language``
+    and one ability each (and the pivot, whose weights the base has, one that uses no target
+    language); or ``everything``, all languages and all abilities of the matrix. ``abilities`` holds
     parameters that differ between abilities.
     """
 
@@ -81,7 +129,7 @@ class MethodEntry(BaseModel):
 
     name: str
     label: str
-    scope: Literal["all", "language"] = "all"
+    scope: Literal["all", "language", "everything"] = "all"
     abilities: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -100,10 +148,13 @@ class MethodEntry(BaseModel):
 
 
 class Matrix(_Strict):
-    """A matrix file: base × methods × abilities × languages × seeds, and how to train and score."""
+    """A matrix file: base × methods × abilities × languages × seeds, and how to train and score.
+
+    ``variants`` adds an axis: the whole matrix once for each of its points.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
-    base: str = EMBEDDED
+    base: str | EmbeddedModel = EMBEDDED
     pivot: str = "en"
     languages: list[str] = Field(min_length=1)
     abilities: list[str] = Field(min_length=1)
@@ -113,6 +164,9 @@ class Matrix(_Strict):
     items: int | None = Field(None, ge=1, description="items a cell; all when absent")
     tasks: dict[str, LocalTask] = Field(default_factory=dict)
     documents: Documents | None = None
+    corpus_fraction: CorpusFraction = CorpusFraction()
+    forgetting: Forgetting | None = None
+    variants: list[Variant] = Field(default_factory=list)
     training: dict[str, TrainSettings] = Field(default_factory=dict)
     engine: Engine = Engine()
     file: Path = Field(Path("matrix.yaml"), exclude=True)
@@ -121,6 +175,41 @@ class Matrix(_Strict):
     def columns(self) -> list[str]:
         """Languages that are scored: the pivot, then the targets."""
         return [self.pivot, *self.languages]
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the base is one of the embedded world's."""
+        return self.base == EMBEDDED or isinstance(self.base, EmbeddedModel)
+
+    def points(self) -> dict[str, "Matrix"]:
+        """The matrix at each point of its axis by label; itself, without one, if it has no axis."""
+        if not self.variants:
+            return {"": self}
+        return {
+            variant.label: self.model_copy(
+                update={"variants": []}
+                | {
+                    name: getattr(variant, name)
+                    for name in ("base", "corpus_fraction")
+                    if getattr(variant, name) is not None
+                }
+            )
+            for variant in self.variants
+        }
+
+    def on_dev(self) -> "Matrix":
+        """The same matrix with dev items in place of test items.
+
+        Raises:
+            InputError: an ability whose questions come from files has no dev files.
+        """
+        for ability in self.abilities:
+            if ability in self.tasks and self.tasks[ability].dev_files is None:
+                raise InputError(
+                    f"{self.file}: tasks.{ability}: there are no dev questions; name their files "
+                    "under dev_files, since nothing is tuned on test questions"
+                )
+        return self.model_copy(update={"split": "dev"})
 
 
 def load_matrix(path: Path) -> Matrix:
@@ -170,6 +259,11 @@ def _check_names(matrix: Matrix) -> None:
         place = f"{where}: methods[{index}]"
         try:
             method = methods.load(entry.name)
+            if entry.scope == "everything" and entry.abilities:
+                raise InputError(
+                    "abilities: with scope 'everything' one model has all abilities, so that their "
+                    "parameters cannot differ; leave it out"
+                )
             for ability in [*matrix.abilities, *entry.abilities]:
                 if ability not in matrix.abilities:
                     raise InputError(
@@ -180,6 +274,15 @@ def _check_names(matrix: Matrix) -> None:
         except InputError as error:
             raise InputError(f"{place}: {error}") from None
     _check_abilities(matrix)
+    asked = matrix.forgetting
+    if asked and asked.documents and not (matrix.embedded or asked.text_files):
+        raise InputError(
+            f"{where}: forgetting: text_files is missing, held-out text for this base; name the "
+            "files, or set documents to 0"
+        )
+    _refuse_repeats(where, "variants", [variant.label for variant in matrix.variants])
+    if matrix.split == "dev":
+        matrix.on_dev()
     for role in matrix.training:
         if role not in ROLES:
             raise InputError(
@@ -238,6 +341,10 @@ def _model_at(location: Sequence[str | int]) -> type[BaseModel]:
         "engine": Engine,
         "documents": Documents,
         "tasks": LocalTask,
+        "corpus_fraction": CorpusFraction,
+        "forgetting": Forgetting,
+        "variants": Variant,
+        "base": EmbeddedModel,
     }
     return models.get(str(location[0]), Matrix) if location else Matrix
 

@@ -14,8 +14,19 @@ from typing import Any
 from harness.home import artifact_path
 from harness.identity import digest
 
-VERSIONS = {"base": 1, "train": 1, "locate": 1, "extract": 1, "combine": 1, "mergekit": 1}
+VERSIONS = {
+    "base": 1,
+    "pretrain": 1,
+    "train": 1,
+    "locate": 1,
+    "extract": 1,
+    "combine": 2,
+    "mergekit": 1,
+}
 """Raise a kind's number when its code changes what it makes: all its artifacts are made anew."""
+
+PACK = "pack "
+"""Goes before an ability's name among the inputs of a ``combine`` step."""
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,7 @@ import pandas as pd
 from harness.home import snapshot_path, store_path
 from maec.errors import InputError
 
-SCHEMA_VERSION = 1
-
-SCHEMA = """
+_FIRST = """
 CREATE TABLE schema_version (version INTEGER NOT NULL);
 CREATE TABLE runs (
     run_id VARCHAR PRIMARY KEY, matrix VARCHAR NOT NULL, matrix_file JSON NOT NULL,
@@ -49,6 +47,48 @@ CREATE TABLE placements (
     language VARCHAR NOT NULL, seed INTEGER NOT NULL, model_key VARCHAR NOT NULL,
     model_path VARCHAR NOT NULL, cell VARCHAR, PRIMARY KEY (matrix, row));
 """
+
+_SECOND = """
+CREATE TABLE items_2 (
+    cell VARCHAR NOT NULL, item INTEGER NOT NULL, id VARCHAR NOT NULL, words VARCHAR,
+    prompt VARCHAR NOT NULL, output VARCHAR, extracted VARCHAR, gold VARCHAR NOT NULL,
+    correct BOOLEAN, choices VARCHAR[], loglikelihoods DOUBLE[], filtered JSON,
+    PRIMARY KEY (cell, item));
+INSERT INTO items_2 SELECT * FROM items;
+DROP TABLE items;
+ALTER TABLE items_2 RENAME TO items;
+CREATE TABLE placements_2 (
+    matrix VARCHAR NOT NULL, row INTEGER NOT NULL, variant VARCHAR NOT NULL,
+    method VARCHAR NOT NULL, title VARCHAR NOT NULL, family VARCHAR NOT NULL,
+    ability VARCHAR NOT NULL, asked VARCHAR NOT NULL, language VARCHAR NOT NULL,
+    seed INTEGER NOT NULL, model_key VARCHAR NOT NULL, model_path VARCHAR NOT NULL, cell VARCHAR,
+    PRIMARY KEY (matrix, row));
+INSERT INTO placements_2 SELECT matrix, row, '', method, title, family, ability, ability, language,
+    seed, model_key, model_path, cell FROM placements;
+DROP TABLE placements;
+ALTER TABLE placements_2 RENAME TO placements;
+CREATE TABLE questions (
+    question VARCHAR PRIMARY KEY, split VARCHAR NOT NULL CHECK (split IN ('dev', 'test')),
+    UNIQUE (question, split));
+CREATE TABLE sweeps (
+    key VARCHAR PRIMARY KEY, matrix VARCHAR NOT NULL, method VARCHAR NOT NULL,
+    ability VARCHAR NOT NULL, seed INTEGER NOT NULL, space JSON NOT NULL, start JSON NOT NULL,
+    languages VARCHAR[] NOT NULL, items INTEGER NOT NULL, sampler VARCHAR NOT NULL,
+    versions JSON NOT NULL, commit VARCHAR, created TIMESTAMPTZ NOT NULL);
+CREATE TABLE sweep_questions (
+    sweep VARCHAR NOT NULL, question VARCHAR NOT NULL,
+    split VARCHAR NOT NULL DEFAULT 'dev' CHECK (split = 'dev'),
+    PRIMARY KEY (sweep, question),
+    FOREIGN KEY (question, split) REFERENCES questions (question, split));
+CREATE TABLE trials (
+    sweep VARCHAR NOT NULL REFERENCES sweeps (key), number INTEGER NOT NULL,
+    parameters JSON NOT NULL, score DOUBLE NOT NULL, by_language JSON NOT NULL,
+    correct BOOLEAN[] NOT NULL, seconds DOUBLE NOT NULL, training_seconds DOUBLE NOT NULL,
+    created TIMESTAMPTZ NOT NULL, PRIMARY KEY (sweep, number));
+"""
+
+MIGRATIONS = (_FIRST, _SECOND)
+"""From nothing to the schema of today; a store of version n has the first n of them behind it."""
 
 _BY_WORDS = """
     SELECT cell, avg(correct::INT) FILTER (words = 'known') AS known,
@@ -89,33 +129,65 @@ class Writer:
 
     def commit_cell(self, cell: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> None:
         """Add a score and its items in one transaction: both are there, or neither is."""
-        frame = pd.DataFrame(items, columns=_ITEM_COLUMNS)
-        self._connection.execute("BEGIN")
-        try:
+        with self._transaction():
             self._insert("cells", cell)
-            columns = ", ".join(_ITEM_COLUMNS)
-            self._connection.register("new_items", frame)
-            self._connection.execute(
-                f"INSERT INTO items ({columns}) SELECT {columns} FROM new_items"
-            )
-            self._connection.execute("COMMIT")
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        finally:
-            self._connection.unregister("new_items")
+            self._insert_frame("items", pd.DataFrame(items, columns=_ITEM_COLUMNS))
 
     def place(self, matrix: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replace the rows of a matrix: which cell stands where, None where it is missing."""
-        self._connection.execute("BEGIN")
-        try:
+        frame = pd.DataFrame(rows).assign(matrix=matrix, row=range(len(rows)))
+        with self._transaction():
             self._connection.execute("DELETE FROM placements WHERE matrix = ?", [matrix])
-            for index, row in enumerate(rows):
-                self._insert("placements", {"matrix": matrix, "row": index, **row})
-            self._connection.execute("COMMIT")
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
+            self._insert_frame("placements", frame)
+
+    def claim_questions(self, split: str, questions: Iterable[str], where: str) -> None:
+        """Say that ``questions`` (digests) belong to ``split``, test or dev, once and for all.
+
+        What was tuned on can never be a test question, and the other way round.
+
+        Raises:
+            InputError: one of them belongs to the other split.
+        """
+        frame = pd.DataFrame({"question": sorted(set(questions)), "split": split})
+        if taken := self._taken(frame):
+            other = "dev" if split == "test" else "test"
+            raise InputError(
+                f"{where}: {taken} of these {split} questions are {other} questions in "
+                f"{store_path()}; nothing is tuned on test questions: give other ones"
+            )
+        self._insert_frame("questions", frame, "ANTI JOIN questions USING (question)")
+
+    def _taken(self, frame: pd.DataFrame) -> int:
+        """How many of the questions in ``frame`` belong to another split than it says."""
+        counted = self._connection.execute(
+            "SELECT count(*) FROM frame f JOIN questions q USING (question) WHERE q.split <> f.split"
+        )
+        return counted.fetchone()[0]
+
+    def begin_sweep(self, sweep: Mapping[str, Any], questions: Iterable[str], where: str) -> None:
+        """Open a sweep, or open it again, for questions that are no test's.
+
+        Raises:
+            InputError: one of ``questions`` (digests) is a test question; nothing is recorded.
+        """
+        asked = list(dict.fromkeys(questions))
+        self.claim_questions("dev", asked, where)
+        known = self._connection.execute("SELECT 1 FROM sweeps WHERE key = ?", [sweep["key"]])
+        if known.fetchone():
+            return
+        with self._transaction():
+            self._insert("sweeps", sweep)
+            self._insert_frame(
+                "sweep_questions", pd.DataFrame({"sweep": sweep["key"], "question": asked})
+            )
+
+    def record_trial(self, trial: Mapping[str, Any]) -> None:
+        """Add one point of a sweep's curve."""
+        self._insert("trials", trial)
+
+    def trials(self, sweep: str) -> list[dict[str, Any]]:
+        """The points of a sweep so far, in the order in which they were tried."""
+        return _trials(self._connection, "WHERE s.key = ?", [sweep])
 
     def set_cell(self, matrix: str, rows: Iterable[int], cell: str) -> None:
         """Say which cell the rows of a matrix have."""
@@ -141,6 +213,23 @@ class Writer:
         os.replace(scratch, target)
         took = time.monotonic() - began
         self._snapshot_after = time.monotonic() + took / SNAPSHOT_SHARE
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+
+    def _insert_frame(self, table: str, frame: pd.DataFrame, clause: str = "") -> None:
+        columns = ", ".join(f'"{column}"' for column in frame.columns)
+        # DuckDB finds the frame by the name of the variable
+        self._connection.execute(
+            f"INSERT INTO {table} ({columns}) SELECT {columns} FROM frame {clause}"
+        )
 
     def _insert(self, table: str, row: Mapping[str, Any]) -> None:
         values = [_json(v) if isinstance(v, Mapping) else v for v in row.values()]
@@ -207,22 +296,25 @@ def scores(keys: Sequence[str]) -> pd.DataFrame:
     with reader() as connection:
         if connection is None:
             return pd.DataFrame(columns=["key"])
-        return connection.execute(query, [list(keys)]).fetch_df()
+        return connection.execute(query, [list(keys)]).df()
 
 
 def placed(path: Path | None = None) -> pd.DataFrame:
     """Every row of every matrix with its score, for tables and charts; NaN where it is missing.
 
-    Columns: matrix, pivot, embedded, method, title, family, ability, language, seed, score,
-    stderr, known, new (shares in [0, 1]), n, created, model_path, task, task_path, cell.
+    Columns: matrix, pivot, embedded, split, variant, method, title, family, ability, asked,
+    language, seed, score, stderr, known, new, n, metrics (JSON), created, model_key, model_path,
+    task, task_path, cell. Scores are shares in [0, 1], or bits per byte where ``asked`` is text.
     """
     query = f"""
         WITH files AS (
             SELECT matrix, arg_max(matrix_file, started) AS file FROM runs GROUP BY matrix)
         SELECT p.matrix, coalesce(f.file ->> '$.pivot', 'en') AS pivot,
                coalesce(f.file ->> '$.base' = 'embedded', false) AS embedded,
-               p.method, p.title, p.family, p.ability, p.language, p.seed, c.score, c.stderr,
-               w.known, w.new, c.n, c.created, p.model_path, c.task, c.task_path, p.cell
+               coalesce(f.file ->> '$.split', 'test') AS split,
+               p.variant, p.method, p.title, p.family, p.ability, p.asked, p.language, p.seed,
+               c.score, c.stderr, w.known, w.new, c.n, c.metrics, c.created, p.model_key,
+               p.model_path, c.task, c.task_path, p.cell
         FROM placements p
         LEFT JOIN files f USING (matrix)
         LEFT JOIN cells c ON c.key = p.cell
@@ -230,7 +322,17 @@ def placed(path: Path | None = None) -> pd.DataFrame:
         ORDER BY p.matrix, p.row
     """
     with reader(path) as connection:
-        return connection.execute(query).fetch_df() if connection else pd.DataFrame()
+        return connection.execute(query).df() if connection else pd.DataFrame()
+
+
+def trials(path: Path | None = None) -> list[dict[str, Any]]:
+    """Every point of every sweep with what the sweep was: newest sweep first, points in order.
+
+    Keys: sweep, matrix, method, ability, seed, items, sampler, space, start, languages, number,
+    parameters, score, by_language, correct, seconds, training_seconds, created.
+    """
+    with reader(path) as connection:
+        return _trials(connection, "", []) if connection else []
 
 
 def overview() -> dict[str, Any] | None:
@@ -253,23 +355,46 @@ def overview() -> dict[str, Any] | None:
 
 
 def _prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Bring a new or older store to the schema of today, in one transaction."""
     tables = {row[0] for row in connection.execute("SHOW TABLES").fetchall()}
-    if not tables:
-        connection.execute("BEGIN")
-        connection.execute(SCHEMA)
-        connection.execute("INSERT INTO schema_version VALUES (?)", [SCHEMA_VERSION])
-        connection.execute("COMMIT")
-        return
-    found = (
-        connection.execute("SELECT version FROM schema_version").fetchone()
-        if "schema_version" in tables
-        else None
-    )
-    if found is None or found[0] != SCHEMA_VERSION:
+    version = _version(connection) if "schema_version" in tables else 0 if not tables else None
+    if version is None or version > len(MIGRATIONS):
         raise InputError(
-            f"{path}: this store has schema version {found[0] if found else 'none'}, this program "
-            f"reads {SCHEMA_VERSION}; name another folder with MAEC_HOME, or move the file away"
+            f"{path}: this store has schema version {version or 'none'}, this program reads "
+            f"1 to {len(MIGRATIONS)}; name another folder with MAEC_HOME, or move the file away"
         )
+    for number in range(version, len(MIGRATIONS)):
+        connection.execute("BEGIN")
+        connection.execute(MIGRATIONS[number])
+        connection.execute("DELETE FROM schema_version")
+        connection.execute("INSERT INTO schema_version VALUES (?)", [number + 1])
+        connection.execute("COMMIT")
+
+
+def _version(connection: duckdb.DuckDBPyConnection) -> int | None:
+    found = connection.execute("SELECT version FROM schema_version").fetchone()
+    return found[0] if found else None
+
+
+def _trials(
+    connection: duckdb.DuckDBPyConnection, where: str, values: list[Any]
+) -> list[dict[str, Any]]:
+    found = connection.execute(
+        f"""
+        SELECT s.key AS sweep, s.matrix, s.method, s.ability, s.seed, s.items, s.sampler, s.space,
+               s.start, s.languages, t.number, t.parameters, t.score, t.by_language, t.correct,
+               t.seconds, t.training_seconds, t.created
+        FROM sweeps s JOIN trials t ON t.sweep = s.key {where}
+        ORDER BY s.created DESC, s.key, t.number
+        """,
+        values,
+    )
+    names = [column[0] for column in found.description]
+    rows = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+    for row in rows:
+        for name in ("space", "start", "parameters", "by_language"):
+            row[name] = json.loads(row[name])
+    return rows
 
 
 def _fingerprints(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:

@@ -5,13 +5,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.embedded import corpora
-from harness.spec import EMBEDDED, Matrix
+import yaml
+
+from harness.embedded import corpora, lexicon
+from harness.identity import digest
+from harness.spec import EMBEDDED, EmbeddedModel, Matrix
 from harness.steps import Step
 from maec.checkpoint import fingerprint, open_checkpoint, require_finite
 from maec.errors import InputError
 
 EMBEDDED_BASE = Path(__file__).parent / "embedded" / "base"
+EMBEDDED_RECIPE = Path(__file__).parent / "embedded" / "base.yaml"
 
 
 NOTE = (
@@ -26,6 +30,8 @@ def base_step(matrix: Matrix) -> Step:
     Raises:
         InputError: there is no usable checkpoint.
     """
+    if isinstance(matrix.base, EmbeddedModel):
+        return _pretrained(matrix.base)
     if matrix.base == EMBEDDED:
         path = EMBEDDED_BASE
     else:
@@ -41,6 +47,30 @@ def base_step(matrix: Matrix) -> Step:
         label=matrix.base,
         path=path,
     )
+
+
+def _pretrained(model: EmbeddedModel) -> Step:
+    """A base in another size than the shipped one, made on demand by the same recipe."""
+    recipe = yaml.safe_load(EMBEDDED_RECIPE.read_text(encoding="utf-8"))
+    size = model.model_dump()
+    return Step(
+        kind="pretrain",
+        settings={
+            "model": size,
+            "recipe": digest(recipe),
+            "text": corpora.fingerprint(*(language.code for language in lexicon.pretrained())),
+        },
+        label=f"base of {model.num_hidden_layers} layers, width {model.hidden_size}",
+    )
+
+
+def base_numel(base: Step) -> int:
+    """Parameters of a base, made or not."""
+    if base.done:
+        return open_checkpoint(base.folder).numel()
+    from harness.embedded import pretrain
+
+    return pretrain.numel(base.settings["model"])
 
 
 @cache

@@ -29,7 +29,7 @@ from maec.combine import Addend, combined_tensors, cosine_similarity, language_w
 from maec.errors import InputError
 from maec.extract import AbilityWeights, require_shapes
 from maec.folder import new_folder, require_new, require_space
-from maec.neurons import locate, value_change
+from maec.neurons import PackedMask, locate, open_mask, value_change
 from maec.pack import Pack, open_pack
 from maec.pieces import pieces
 from maec.progress import Track, silent
@@ -88,6 +88,7 @@ class _Trained:
 
     model: Checkpoint
     pivot: Checkpoint | None
+    mask: PackedMask | None
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,10 @@ def _open_parts(recipe: Recipe) -> _Parts:
             return _Ability(part, pack)
         assert part.model is not None, "a recipe's ability has a model or a pack"
         pivot = opened(part.pivot) if part.pivot is not None else None
-        return _Ability(part, _Trained(opened(part.model), pivot))
+        mask = open_mask(part.mask) if part.mask is not None else None
+        if mask is not None:
+            require_shapes(mask.path, mask.shapes, base)
+        return _Ability(part, _Trained(opened(part.model), pivot, mask))
 
     languages = [_Language(part, opened(part.model)) for part in recipe.languages]
     return _Parts(recipe, base, languages, [ability(part) for part in recipe.abilities])
@@ -198,9 +202,10 @@ def _select(parts: _Parts, ability: _Ability, track: Track) -> _Selected:
     if isinstance(ability.given, Pack):
         weights = ability.given
     else:
-        model, pivot = ability.given.model, ability.given.pivot
-        change = value_change(parts.base, model)
-        key_neurons = locate(change, shapes, part.k1, recipe.granularity, track=track)
+        model, pivot, key_neurons = ability.given.model, ability.given.pivot, ability.given.mask
+        if key_neurons is None:
+            change = value_change(parts.base, model)
+            key_neurons = locate(change, shapes, part.k1, recipe.granularity, track=track)
         weights = AbilityWeights(parts.base, model, pivot, key_neurons, part.alpha, part.beta)
     counts, similarity = {}, {}
     for name in track(shapes, "similarity"):

@@ -19,7 +19,7 @@ from pydantic import (
 from maec.errors import InputError, nearest
 
 ALPHA, BETA = 0.8, 0.2  # METHOD.md's starting values
-EXTRACTION = ("pivot", "k1", "alpha", "beta")
+EXTRACTION = ("pivot", "mask", "k1", "alpha", "beta")
 """The keys of an ability that say how to extract it from a model, and are settled in a pack."""
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -64,12 +64,14 @@ class LanguagePart(_Strict):
 class AbilityPart(_Strict):
     """An ability: a model Θ_A,L0 with what to extract from it, or a pack extracted before.
 
-    With ``pack`` the keys in ``EXTRACTION`` may not be given.  Without ``pivot``, β is 0.
+    With ``pack`` the keys in ``EXTRACTION`` may not be given.  Without ``pivot``, β is 0.  N_A is
+    the mask in the folder ``mask``, or without one the top ``k1`` of |Θ_A,L0 − Θ_o|.
     """
 
     model: Folder | None = None
     pack: Folder | None = None
     pivot: Folder | None = None
+    mask: Folder | None = None
     k1: Annotated[float, AfterValidator(_share_above_zero)] = 0.05
     alpha: float = ALPHA
     beta: float = Field(default_factory=lambda given: BETA if given.get("pivot") else 0.0)
@@ -83,6 +85,8 @@ class AbilityPart(_Strict):
         settled = [key for key in EXTRACTION if key in self.model_fields_set]
         if self.pack is not None and settled:
             raise ValueError(f"{settled[0]!r} is settled in the pack; leave it out")
+        if self.mask is not None and "k1" in self.model_fields_set:
+            raise ValueError("'k1' is settled in the mask; leave it out")
         if self.pivot is None and self.beta != 0:
             raise ValueError(f"beta {self.beta} needs a 'pivot' to subtract; give one, or beta 0")
         return self
@@ -125,9 +129,9 @@ class Recipe(_Strict):
         """The recipe as plain data, defaults written out, that ``load_recipe`` accepts."""
         plain = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         for part in plain["abilities"]:
-            if "pack" in part:
-                for key in EXTRACTION:
-                    part.pop(key, None)
+            settled = EXTRACTION if "pack" in part else ("k1",) if "mask" in part else ()
+            for key in settled:
+                part.pop(key, None)
         return plain
 
 

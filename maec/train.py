@@ -51,11 +51,13 @@ SAVE_EVERY_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a run was: tokens seen, seconds, peak resident bytes, trainable entries, losses."""
+    """What a run was: tokens seen, seconds, peak resident bytes, entries of the model and those of
+    them that were trained, losses."""
 
     tokens: int
     seconds: float
     peak_memory: int
+    parameters: int
     trainable_parameters: int
     losses: list[float]
 
@@ -132,6 +134,7 @@ def train(
         seconds=seconds,
         # ru_maxrss is in KiB on Linux
         peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        parameters=base.numel(),
         trainable_parameters=trainable,
         losses=recorder.losses,
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from harness.embedded import lexicon
 from harness.embedded.lexicon import Language, concepts, load, pivot
-from harness.embedded.meanings import Draw, Half, claim, description, quantities
+from harness.embedded.meanings import Draw, Half, Quantities, claim, description, quantities
 from harness.embedded.sentences import Sentence, Switching, render
 from maec.errors import InputError, nearest
 
@@ -92,6 +92,18 @@ def plain(language: Language, rng: random.Random, half: Half | None = None) -> s
     return render(_document(_draw(language, rng, half)), language, rng)
 
 
+def held_out(language: Language, rng: random.Random) -> str:
+    """A document like those of C_L that stands in none: it makes a test statement, and whole."""
+    draw = _draw(language, rng, None)
+    if rng.random() < 0.5:
+        told = quantities(draw, "test")
+        ends = [_change(told)]
+    else:
+        told = description(draw, "test")
+        ends = [told.consequence(attribute) for attribute in told.facts]
+    return render([*told.statement(), *ends], language, rng)
+
+
 def _switched(language: Language, rng: random.Random, half: Half | None) -> str:
     sentences = _document(_draw(language, rng, half))
     if rng.random() < 0.5:
@@ -154,8 +166,7 @@ def _document(draw: Draw) -> list[Sentence]:
 
 def _about_quantities(draw: Draw) -> list[Sentence]:
     told = quantities(draw, "train")
-    who = {"name": told.name, "object": told.object}
-    change = Sentence("more" if told.gains else "fewer", who)
+    change = _change(told)
     numbers = Sentence("numbers", {"first": str(told.first), "second": str(told.second)})
     has, event = told.statement()
     if not draw.exercises:
@@ -168,6 +179,10 @@ def _about_quantities(draw: Draw) -> list[Sentence]:
     if ending < 0.6:
         return [has, event, numbers]
     return [has, event, *draw.rng.sample([change, numbers], 2)]
+
+
+def _change(told: Quantities) -> Sentence:
+    return Sentence("more" if told.gains else "fewer", {"name": told.name, "object": told.object})
 
 
 def _about_entity(draw: Draw) -> list[Sentence]:

@@ -3,7 +3,7 @@
 import random
 from typing import Any
 
-from harness.embedded.corpora import ABILITIES, question
+from harness.embedded.corpora import ABILITIES, held_out, question
 from harness.embedded.lexicon import CONTENT, Language, concepts, labels, load
 from harness.embedded.meanings import Draw, Half, description, quantities
 from harness.embedded.sentences import render
@@ -41,6 +41,14 @@ def items(ability: str, language: str, split: str, n: int | None = None) -> list
         *_half(ability, spoken, split, "known", (count + 1) // 2),
         *_half(ability, spoken, split, "new", count // 2),
     ]
+
+
+def texts(language: str, n: int) -> list[dict[str, Any]]:
+    """``n`` held-out documents of C_L, the same ones every time: the language's plain text."""
+    spoken = load(language)
+    rng = random.Random(f"items/text/{language}")
+    found = dict.fromkeys(held_out(spoken, rng) for _ in range(2 * n))
+    return [{"id": f"text-{language}-{i:03d}", "text": t} for i, t in enumerate(list(found)[:n])]
 
 
 def _halves(language: Language) -> tuple[Half, ...]:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,9 +47,15 @@ def recipe() -> dict[str, Any]:
     return yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
 
 
-def run(out: Path, progress: Progress | None = None) -> TrainReport:
-    """Pre-train a base from the recipe into the new folder ``out``."""
+def run(
+    out: Path, progress: Progress | None = None, model: Mapping[str, Any] | None = None
+) -> TrainReport:
+    """Pre-train a base from the recipe into the new folder ``out``.
+
+    ``model`` replaces entries of the recipe's model: a base of another size.
+    """
     plan = recipe()
+    plan["model"] |= model or {}
     languages = lexicon.pretrained()
     documents = corpora.pretraining(plan["documents"], plan["seed"], languages)
     words = tokenizer.build()
@@ -137,6 +143,15 @@ def kin(words: PreTrainedTokenizerBase) -> list[torch.Tensor]:
         torch.tensor([words(said[concept].text)["input_ids"][0] for concept in group])
         for group in groups
     ]
+
+
+def numel(model: Mapping[str, Any]) -> int:
+    """Parameters of a base whose model entries differ from the recipe's by ``model``."""
+    plan = recipe()
+    plan["model"] |= model
+    words = tokenizer.build()
+    with torch.device("meta"):
+        return initial(plan, words, torch.empty((0, 2), dtype=torch.long)).num_parameters()
 
 
 def held_out_loss(folder: Path) -> float:

@@ -1,13 +1,15 @@
 """Methods: one short file each, found by its name (``f-cpt-l`` is ``f_cpt_l.py``).
 
-A method file has a docstring, ``INFO``, and a pure function ``build(parts, ability, *, …)`` that
-puts named parts together and returns the step whose artifact is evaluated. The keyword parameters
-of ``build``, with their types and defaults, are what a matrix file may set.
+A method file has a docstring, ``INFO``, and a pure function ``build(parts, abilities, *, …)`` that
+puts named parts together and returns the step whose artifact is evaluated. ``abilities`` is one
+ability, or all of them where a matrix wants one model for everything. The keyword parameters of
+``build``, with their types and defaults, are what a matrix file may set; ``SEARCH`` says where a
+sweep looks for them.
 """
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -39,12 +41,29 @@ class Info:
 
 
 @dataclass(frozen=True)
+class Range:
+    """Numbers from ``low`` to ``high`` that a sweep may try; ``log`` spreads them by factors."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+RATE = Range(0.25, 4.0, log=True)
+"""Where sweeps look for a factor on a role's learning rate."""
+
+Space = Mapping[str, Range | tuple]
+"""Parameters that a sweep searches: a range each, or the values to choose from."""
+
+
+@dataclass(frozen=True)
 class Method:
-    """A loaded method file."""
+    """A loaded method file; ``space`` holds those of its SEARCH that ``build`` has."""
 
     name: str
     info: Info
     build: Callable[..., Step]
+    space: Space
 
     def check_parameters(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters with their declared types.
@@ -52,11 +71,7 @@ class Method:
         Raises:
             InputError: a parameter that ``build`` does not have, or a value that does not fit it.
         """
-        declared = {
-            name: parameter
-            for name, parameter in inspect.signature(self.build).parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        }
+        declared = _declared(self.build)
         checked = {}
         for name, value in parameters.items():
             if name not in declared:
@@ -75,10 +90,19 @@ class Method:
                 ) from None
         return checked
 
-    def model(self, parts: Parts, ability: str, parameters: Mapping[str, Any]) -> Step:
-        """The step that makes this method's model of one ability."""
+    def model(self, parts: Parts, abilities: Sequence[str], parameters: Mapping[str, Any]) -> Step:
+        """The step that makes this method's model of ``abilities``."""
         allowed = parts.with_translations() if self.info.translated else parts
-        return self.build(allowed, ability, **self.check_parameters(parameters))
+        return self.build(allowed, tuple(abilities), **self.check_parameters(parameters))
+
+
+def _declared(build: Callable[..., Step]) -> dict[str, inspect.Parameter]:
+    """What a matrix may set: the keyword parameters of ``build``."""
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(build).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
 
 
 def fixed(build: Callable[..., Step], **values: Any) -> Callable[..., Step]:
@@ -89,8 +113,8 @@ def fixed(build: Callable[..., Step], **values: Any) -> Callable[..., Step]:
     signature = inspect.signature(build)
     open_to_matrix = [p for name, p in signature.parameters.items() if name not in values]
 
-    def ablated(parts: Parts, ability: str, **parameters: Any) -> Step:
-        return build(parts, ability, **values, **parameters)
+    def ablated(parts: Parts, abilities: Sequence[str], **parameters: Any) -> Step:
+        return build(parts, abilities, **values, **parameters)
 
     ablated.__signature__ = signature.replace(parameters=open_to_matrix)
     return ablated
@@ -115,4 +139,7 @@ def load(name: str) -> Method:
             f"(known: {', '.join(available())}; a new one is a file in harness/methods/)"
         )
     module = importlib.import_module(f"harness.methods.{name.replace('-', '_')}")
-    return Method(name=name, info=module.INFO, build=module.build)
+    declared = _declared(module.build)
+    searched = getattr(module, "SEARCH", {})
+    space = {parameter: where for parameter, where in searched.items() if parameter in declared}
+    return Method(name=name, info=module.INFO, build=module.build, space=space)

@@ -1,5 +1,7 @@
 """Θ_o as it is."""
 
+from collections.abc import Sequence
+
 from harness.methods import Info
 from harness.parts import Parts
 from harness.steps import Step
@@ -7,5 +9,5 @@ from harness.steps import Step
 INFO = Info(title="Base model", family="reference", data="none")
 
 
-def build(parts: Parts, ability: str) -> Step:
+def build(parts: Parts, abilities: Sequence[str]) -> Step:
     return parts.base

@@ -1,6 +1,9 @@
 """DARE-TIES: task vectors thinned at random and scaled up, then TIES (Yu et al. 2024)."""
 
+from collections.abc import Sequence
+
 from harness.methods import Info
+from harness.methods.ties import SEARCH as SEARCH
 from harness.methods.ties import Density
 from harness.methods.tv import Scale, merged
 from harness.parts import Parts
@@ -11,12 +14,12 @@ INFO = Info(title="DARE-TIES", family="merging", data="C_Lj + C_L0,A", reference
 
 def build(
     parts: Parts,
-    ability: str,
+    abilities: Sequence[str],
     *,
     scale: Scale = 1.0,
     language_scale: Scale = 1.0,
     density: Density = 0.5,
 ) -> Step:
     return merged(
-        parts, ability, "dare_ties", scale, language_scale, density=density, seed=parts.seed
+        parts, abilities, "dare_ties", scale, language_scale, density=density, seed=parts.seed
     )

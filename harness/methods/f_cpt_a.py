@@ -1,11 +1,21 @@
 """F-CPT_A: full continual pre-training on the pivot's ability corpus."""
 
-from harness.methods import Info
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from harness.methods import RATE, Info
 from harness.parts import Parts
 from harness.steps import Step
 
 INFO = Info(title="Full CPT, ability", family="training-based", data="C_L0,A")
 
+Rate = Annotated[float, Field(gt=0)]
+"""A factor on the learning rate that the matrix gives for the role."""
 
-def build(parts: Parts, ability: str) -> Step:
-    return parts.ability_model(ability)
+SEARCH = {"rate": RATE}
+
+
+def build(parts: Parts, abilities: Sequence[str], *, rate: Rate = 1.0) -> Step:
+    return parts.ability_model(abilities, rate=rate)

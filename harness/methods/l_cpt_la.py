@@ -1,6 +1,10 @@
 """L-CPT_LA: LoRA on language and ability corpora, mixed (Hu et al. 2022, arXiv 2106.09685)."""
 
+from collections.abc import Sequence
+
 from harness.methods import Info
+from harness.methods.f_cpt_a import Rate
+from harness.methods.f_cpt_la import SEARCH as SEARCH
 from harness.methods.f_cpt_la import Repeats, mixture
 from harness.parts import Parts
 from harness.steps import Step
@@ -13,5 +17,7 @@ INFO = Info(
 )
 
 
-def build(parts: Parts, ability: str, *, ability_repeats: Repeats = 2) -> Step:
-    return parts.train("lora", mixture(parts, ability, ability_repeats))
+def build(
+    parts: Parts, abilities: Sequence[str], *, ability_repeats: Repeats = 2, rate: Rate = 1.0
+) -> Step:
+    return parts.train("lora", mixture(parts, abilities, ability_repeats), rate=rate)

@@ -4,6 +4,7 @@ Bandarkar et al. 2024 (arXiv 2410.01335) take the outer layers from the language
 there a model turns its language into meaning and back.
 """
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -16,9 +17,11 @@ INFO = Info(
     title="Layer swapping", family="merging", data="C_Lj + C_L0,A", reference="arXiv:2410.01335"
 )
 
+SEARCH = {"outer": (0.0, 0.25, 0.5)}
+
 
 def build(
-    parts: Parts, ability: str, *, outer: Annotated[float, Field(ge=0, le=0.5)] = 0.25
+    parts: Parts, abilities: Sequence[str], *, outer: Annotated[float, Field(ge=0, le=0.5)] = 0.25
 ) -> Step:
     """``outer`` is the share of layers at either end that the language model gives."""
     return Step(
@@ -26,7 +29,7 @@ def build(
         settings={"method": "passthrough", "outer": outer},
         inputs={
             "language": parts.one_language_model(),
-            "ability": parts.ability_model(ability),
+            "ability": parts.ability_model(abilities),
         },
-        label=f"layer swap {ability}",
+        label=f"layer swap {'+'.join(abilities)}",
     )

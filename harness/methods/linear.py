@@ -1,6 +1,8 @@
 """Linear: the weighted mean of ability and language models (Wortsman et al. 2022), by mergekit."""
 
-from harness.methods import Info
+from collections.abc import Sequence
+
+from harness.methods import Info, Range
 from harness.methods.tv import Scale, merged
 from harness.parts import Parts
 from harness.steps import Step
@@ -9,11 +11,16 @@ INFO = Info(
     title="Weighted mean", family="merging", data="C_Lj + C_L0,A", reference="arXiv:2203.05482"
 )
 
+# a mean: only the ratio of the two counts
+SEARCH = {"language_scale": Range(0.1, 2.0, log=True)}
 
-def build(parts: Parts, ability: str, *, scale: Scale = 1.0, language_scale: Scale = 1.0) -> Step:
+
+def build(
+    parts: Parts, abilities: Sequence[str], *, scale: Scale = 1.0, language_scale: Scale = 1.0
+) -> Step:
     return merged(
         parts,
-        ability,
+        abilities,
         "linear",
         scale,
         language_scale,

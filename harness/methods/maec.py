@@ -4,13 +4,14 @@ METHOD.md's symbols; ``maec`` does the work. Its defaults are the starting value
 8B parameters; a matrix sets its own.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from harness.methods import Info
+from harness.methods import Info, Range
 from harness.parts import Parts
-from harness.steps import Step
+from harness.steps import PACK, Step
 
 INFO = Info(
     title="MAEC",
@@ -22,10 +23,21 @@ INFO = Info(
 Share = Annotated[float, Field(gt=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 
+# α is left out: R(A) has the scale γ·α, so that searching both would search one thing twice
+SEARCH = {
+    "k1": (0.2, 0.4, 0.7),
+    "importance": ("value_change", "gradient"),
+    "beta": Range(0.0, 0.4),
+    "gamma": Range(0.6, 2.0),
+    "k2": Range(0.5, 1.0),
+    "similarity": ("signed", "absolute"),
+    "language_scale": Range(0.0, 1.2),
+}
+
 
 def build(
     parts: Parts,
-    ability: str,
+    abilities: Sequence[str],
     *,
     k1: Share = 0.05,
     k2: Annotated[float, Field(ge=0, le=1)] = 0.8,
@@ -39,21 +51,19 @@ def build(
     importance: Literal["value_change", "gradient", "random"] = "value_change",
     freeze_embeddings: bool = False,
 ) -> Step:
-    pack = ability_pack(
-        parts,
-        ability,
-        k1=k1,
-        alpha=alpha,
-        beta=beta,
-        granularity=granularity,
-        importance=importance,
-        freeze_embeddings=freeze_embeddings,
+    located = {"k1": k1, "granularity": granularity, "importance": importance} | (
+        {"freeze_embeddings": True} if freeze_embeddings else {}
     )
+    packs = {
+        PACK + ability: ability_pack(parts, ability, located, alpha=alpha, beta=beta)
+        for ability in abilities
+    }
     # λ = 0 drops R_lang, so that the language models need not be trained
     languages = parts.language_models() if language_scale else {}
     return Step(
         kind="combine",
         settings={
+            "abilities": list(abilities),
             "mu": dict.fromkeys(languages, mu),
             "lambda": language_scale,
             "gamma": gamma,
@@ -61,31 +71,17 @@ def build(
             "similarity": similarity,
             **({"seed": parts.seed} if similarity == "random" else {}),
         },
-        inputs={"base": parts.base, "pack": pack, **languages},
-        label=f"combine {ability}",
+        inputs={"base": parts.base, **packs, **languages},
+        label=f"combine {'+'.join(abilities)}",
     )
 
 
 def ability_pack(
-    parts: Parts,
-    ability: str,
-    *,
-    k1: float,
-    alpha: float,
-    beta: float,
-    granularity: str,
-    importance: str,
-    freeze_embeddings: bool,
+    parts: Parts, ability: str, located: dict[str, Any], *, alpha: float, beta: float
 ) -> Step:
     """R(A): locate N_A, train only N_A on the ability and on the pivot, take the difference."""
-    mask = key_neurons(
-        parts,
-        ability,
-        {"k1": k1, "granularity": granularity, "importance": importance}
-        | ({"freeze_embeddings": True} if freeze_embeddings else {}),
-    )
-    corpora = [parts.ability(ability), parts.pivot_general()]
-    models = {"ability": parts.train("key_neurons", corpora, mask=mask)}
+    mask = key_neurons(parts, ability, located)
+    models = {"ability": parts.train("key_neurons", parts.ability_text([ability]), mask=mask)}
     if beta:
         models["pivot"] = parts.train("pivot", [parts.pivot_general()], mask=mask)
     return Step(

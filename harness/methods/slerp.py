@@ -1,19 +1,24 @@
 """SLERP: ability and language model, interpolated along the arc between them, by mergekit."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
 
-from harness.methods import Info
+from harness.methods import Info, Range
 from harness.parts import Parts
 from harness.steps import Step
 
 INFO = Info(title="SLERP", family="merging", data="C_Lj + C_L0,A")
 
+SEARCH = {"t": Range(0.1, 0.9)}
 
-def build(parts: Parts, ability: str, *, t: Annotated[float, Field(ge=0, le=1)] = 0.5) -> Step:
+
+def build(
+    parts: Parts, abilities: Sequence[str], *, t: Annotated[float, Field(ge=0, le=1)] = 0.5
+) -> Step:
     """``t`` is the way from the language model to the ability model."""
-    models = {"language": parts.one_language_model(), "ability": parts.ability_model(ability)}
+    models = {"language": parts.one_language_model(), "ability": parts.ability_model(abilities)}
     return Step(
         kind="mergekit",
         settings={
@@ -23,5 +28,5 @@ def build(parts: Parts, ability: str, *, t: Annotated[float, Field(ge=0, le=1)] 
             "parameters": {"t": t},
         },
         inputs=models,
-        label=f"slerp {ability}",
+        label=f"slerp {'+'.join(abilities)}",
     )

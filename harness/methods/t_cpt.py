@@ -4,7 +4,11 @@ It uses data that the other methods may not: everything else here gets ability t
 language alone.
 """
 
+from collections.abc import Sequence
+
 from harness.methods import Info
+from harness.methods.f_cpt_a import SEARCH as SEARCH
+from harness.methods.f_cpt_a import Rate
 from harness.parts import Parts
 from harness.steps import Step
 
@@ -16,6 +20,10 @@ INFO = Info(
 )
 
 
-def build(parts: Parts, ability: str) -> Step:
-    translated = [parts.translated_ability(ability, language) for language in parts.languages]
-    return parts.train("translated", [*translated, parts.ability(ability), parts.pivot_general()])
+def build(parts: Parts, abilities: Sequence[str], *, rate: Rate = 1.0) -> Step:
+    translated = [
+        parts.translated_ability(ability, language)
+        for ability in abilities
+        for language in parts.languages
+    ]
+    return parts.train("translated", [*translated, *parts.ability_text(abilities)], rate=rate)

@@ -1,10 +1,11 @@
 """TIES: trim each task vector, elect signs, add what agrees (Yadav et al. 2023), by mergekit."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
 
-from harness.methods import Info
+from harness.methods import Info, Range, tv
 from harness.methods.tv import Scale, merged
 from harness.parts import Parts
 from harness.steps import Step
@@ -13,13 +14,15 @@ INFO = Info(title="TIES", family="merging", data="C_Lj + C_L0,A", reference="arX
 
 Density = Annotated[float, Field(gt=0, le=1)]
 
+SEARCH = {**tv.SEARCH, "density": Range(0.2, 1.0)}
+
 
 def build(
     parts: Parts,
-    ability: str,
+    abilities: Sequence[str],
     *,
     scale: Scale = 1.0,
     language_scale: Scale = 1.0,
     density: Density = 0.5,
 ) -> Step:
-    return merged(parts, ability, "ties", scale, language_scale, density=density)
+    return merged(parts, abilities, "ties", scale, language_scale, density=density)

@@ -3,11 +3,12 @@
 The merge itself is mergekit's ``task_arithmetic``.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from harness.methods import Info
+from harness.methods import Info, Range
 from harness.parts import Parts
 from harness.steps import Step
 
@@ -18,30 +19,33 @@ INFO = Info(
     reference="arXiv:2212.04089",
 )
 
-
 Scale = Annotated[float, Field(ge=0)]
 
+SEARCH = {"scale": Range(0.4, 1.6), "language_scale": Range(0.0, 1.2)}
 
-def build(parts: Parts, ability: str, *, scale: Scale = 1.0, language_scale: Scale = 1.0) -> Step:
-    return merged(parts, ability, "task_arithmetic", scale, language_scale)
+
+def build(
+    parts: Parts, abilities: Sequence[str], *, scale: Scale = 1.0, language_scale: Scale = 1.0
+) -> Step:
+    return merged(parts, abilities, "task_arithmetic", scale, language_scale)
 
 
 def merged(
     parts: Parts,
-    ability: str,
+    abilities: Sequence[str],
     method: str,
     scale: float,
     language_scale: float,
     **settings: Any,
 ) -> Step:
-    """A merge of the task vectors of the ability model and of every language model, by mergekit."""
-    models = {"ability": parts.ability_model(ability)}
-    if language_scale:
-        models |= parts.language_models()
-    weights = {name: scale if name == "ability" else language_scale for name in models}
+    """A merge, by mergekit, of the task vectors of each ability and each language model."""
+    trained = parts.ability_models(abilities)
+    languages = parts.language_models() if language_scale else {}
+    models = {**trained, **languages}
+    weights = dict.fromkeys(trained, scale) | dict.fromkeys(languages, language_scale)
     return Step(
         kind="mergekit",
         settings={"method": method, "weights": weights, **settings},
         inputs={"base": parts.base, **models},
-        label=f"{method.replace('_', ' ')} {ability}",
+        label=f"{method.replace('_', ' ')} {'+'.join(abilities)}",
     )

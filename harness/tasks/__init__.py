@@ -24,13 +24,21 @@ from maec.errors import InputError
 from maec.folder import new_folder
 
 TEMPLATES = {"math": "embedded_math", "science": "embedded_science"}
+TEXT_TEMPLATE = "embedded_text"
+
+TEXT = "text"
+"""Stands where an ability would for the task that is general text."""
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One lm-eval task: its configuration, its questions, and which number is its score."""
+    """One lm-eval task: its configuration, its questions, and which number is its score.
+
+    ``split`` is what its questions are for: ``test``, ``dev``, or ``text`` that asks nothing.
+    """
 
     name: str
+    split: str
     ability: str
     language: str
     config: dict[str, Any]
@@ -49,6 +57,11 @@ class Task:
         """The answer filter whose verdict is the score: the last that the task declares."""
         filters = self.config.get("filter_list") or [{"name": "none"}]
         return filters[-1]["name"]
+
+    @cached_property
+    def questions(self) -> list[str]:
+        """A digest of the text of every question, by which questions are known across tasks."""
+        return [digest([self.language, doc["question"]]) for doc in self.docs if "question" in doc]
 
     @cached_property
     def data_fingerprint(self) -> str:
@@ -102,9 +115,9 @@ def task(matrix: Matrix, ability: str, language: str) -> Task:
         return _local_task(matrix, matrix.tasks[ability], ability, language)
     template = TEMPLATES[ability]
     config = yaml.safe_load((Path(__file__).parent / template).read_text(encoding="utf-8"))
-    suffix = "" if matrix.split == "test" else f"_{matrix.split}"
     return Task(
-        name=f"{template}_{language}{suffix}",
+        name=f"{template}_{language}{_suffix(matrix)}",
+        split=matrix.split,
         ability=ability,
         language=language,
         config=config,
@@ -112,9 +125,36 @@ def task(matrix: Matrix, ability: str, language: str) -> Task:
     )
 
 
+def text(matrix: Matrix, language: str) -> Task:
+    """Held-out general text of a language, of which a model's perplexity is measured.
+
+    Raises:
+        InputError: its local file is missing or malformed.
+    """
+    path = Path(__file__).parent / TEXT_TEMPLATE
+    files, documents = matrix.forgetting.text_files, matrix.forgetting.documents
+    if files is None:
+        docs = items.texts(language, documents)
+    else:
+        docs = _read_texts(matrix, files.format(language=language))[:documents]
+    return Task(
+        name=f"{TEXT_TEMPLATE}_{language}",
+        split="text",
+        ability=TEXT,
+        language=language,
+        config=yaml.safe_load(path.read_text(encoding="utf-8")),
+        docs=docs,
+    )
+
+
+def _suffix(matrix: Matrix) -> str:
+    return "" if matrix.split == "test" else f"_{matrix.split}"
+
+
 def _local_task(matrix: Matrix, local: LocalTask, ability: str, language: str) -> Task:
-    path = matrix.file.parent / local.files.format(language=language)
-    where = f"{matrix.file}: tasks.{ability}.files"
+    key = "files" if matrix.split == "test" else "dev_files"
+    path = matrix.file.parent / getattr(local, key).format(language=language)
+    where = f"{matrix.file}: tasks.{ability}.{key}"
     if not path.is_file():
         raise InputError(
             f"{where}: there is no file {path} for language '{language}'; correct the path, or "
@@ -122,7 +162,8 @@ def _local_task(matrix: Matrix, local: LocalTask, ability: str, language: str) -
         )
     docs = _read_tsv(path) if path.suffix == ".tsv" else _read_json_lines(path)
     return Task(
-        name=f"{ability}_{local.like.removeprefix('mgsm_')}_{language}",
+        name=f"{ability}_{local.like.removeprefix('mgsm_')}_{language}{_suffix(matrix)}",
+        split=matrix.split,
         ability=ability,
         language=language,
         config=_lm_eval_config(where, local.like, language),
@@ -155,6 +196,20 @@ def _read_json_lines(path: Path) -> list[dict[str, Any]]:
             raise InputError(
                 f"{path}: line {line} is no JSON object with the keys m_query and response"
             ) from None
+    return docs
+
+
+def _read_texts(matrix: Matrix, file: str) -> list[dict[str, Any]]:
+    """JSON lines with a ``text`` each."""
+    path = matrix.file.parent / file
+    if not path.is_file():
+        raise InputError(f"{matrix.file}: forgetting.text_files: there is no file {path}")
+    docs = []
+    for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            docs.append({"id": str(line), "text": str(json.loads(text)["text"])})
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise InputError(f"{path}: line {line} is no JSON object with the key text") from None
     return docs
 
 

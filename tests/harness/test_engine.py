@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness import engine as engines
-from harness.evaluate import evaluate
+from harness.evaluate import evaluate, load
 from harness.served import checkpoint_products, differences
 from harness.spec import Engine, load_matrix
 from harness.tasks import task
@@ -134,13 +134,13 @@ def test_both_engines_give_the_same_answers_item_by_item(
     home: Path, tmp_path: Path, vllm: engines.Engine, models: list[Path]
 ) -> None:
     matrix = load_matrix(matrix_file(tmp_path, abilities=["math", "science"], items=16))
-    questions = [task(matrix, ability, "te") for ability in matrix.abilities]
+    questions = load([task(matrix, ability, "te") for ability in matrix.abilities])
     other = engines.start(Engine(kind="transformers", max_model_len=256), models[0])
     for path in (models[2], models[1]):
         results = []
         for live in (vllm, other):
             live.switch(path)
-            results.append(evaluate(live, questions, path))
+            results.append(evaluate(live, questions))
         for name, ours in results[0].items():
             theirs = results[1][name]
             assert ours.score == theirs.score

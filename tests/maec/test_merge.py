@@ -19,6 +19,8 @@ from maec import combine
 from maec.errors import InputError
 from maec.extract import extract
 from maec.merge import merge, merged_tensors
+from maec.neurons import write_mask
+from maec.pack import open_pack
 from maec.recipe import load_recipe
 
 from . import checkpoints, numpy_reference
@@ -286,6 +288,15 @@ def test_a_pack_gives_the_same_bits_as_its_checkpoints(
         tmp_path, abilities=[{"model": math, "pivot": en} | how | last], **common
     )
     assert same_bits(with_pack, with_models)
+    # a mask that was located elsewhere takes the place of k1
+    settled = {"mask": tmp_path / "mask", "alpha": 0.7, "beta": 0.35}
+    pack = open_pack(tmp_path / "pack")
+    settled["mask"].mkdir()
+    write_mask(settled["mask"], {name: pack.mask(name) for name in pack.names}, {})
+    with_mask = streamed(
+        tmp_path, abilities=[{"model": math, "pivot": en} | settled | last], **common
+    )
+    assert same_bits(with_pack, with_mask)
     assert not same_bits(with_pack, streamed(tmp_path, **common))
 
 

@@ -154,6 +154,8 @@ def test_a_number_that_is_not_finite_is_refused(tmp_path: Path, number: str, val
         ({"abilities": [{"pack": "p", "k1": 0.1}]}, "k1"),
         ({"abilities": [{"pack": "p", "pivot": "q"}]}, "pivot"),
         ({"abilities": [{"model": "m", "beta": 0.2}]}, "pivot"),
+        ({"abilities": [{"model": "m", "mask": "n", "k1": 0.1}]}, "k1"),
+        ({"abilities": [{"pack": "p", "mask": "n"}]}, "mask"),
     ],
 )
 def test_what_a_key_may_not_be_is_refused_by_its_name(
