@@ -94,6 +94,33 @@ def table(matrix: MatrixFile, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def compare(
+    methods: Annotated[list[str], typer.Argument(metavar="A B [C …]", help="Method labels.")],
+    matrix: Annotated[
+        str | None, typer.Option(help="Name of a matrix; by default the last one scored.")
+    ] = None,
+    ability: Annotated[str | None, typer.Option(help="Only this ability.")] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every pair, not only A with each of the others.")
+    ] = False,
+    cells: Annotated[
+        bool, typer.Option("--cells", help="Also an exact test a language and seed.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare A with the other methods, item by item: is the difference more than chance?"""
+    from harness import compared
+
+    found = compared.compared(methods, matrix, ability, every=every, with_cells=cells)
+    if as_json:
+        print(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
+        return
+    console = Console(width=max(Console().width, 130))
+    for shown in found.tables():
+        console.print(shown)
+
+
+@app.command()
 def status() -> None:
     """Say what was run here, and what the store and the artifacts hold."""
     from rich.table import Table
