@@ -100,6 +100,7 @@ def compare(
         str | None, typer.Option(help="Name of a matrix; by default the last one scored.")
     ] = None,
     ability: Annotated[str | None, typer.Option(help="Only this ability.")] = None,
+    variant: Annotated[str | None, typer.Option(help="Which point of its axis.")] = None,
     every: Annotated[
         bool, typer.Option("--all", help="Every pair, not only A with each of the others.")
     ] = False,
@@ -111,7 +112,7 @@ def compare(
     """Compare A with the other methods, item by item: is the difference more than chance?"""
     from harness import compared
 
-    found = compared.compared(methods, matrix, ability, every=every, with_cells=cells)
+    found = compared.compared(methods, matrix, ability, variant, every=every, with_cells=cells)
     if as_json:
         print(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
         return
@@ -175,7 +176,7 @@ def clean(
 
 def _print_tables(matrix: Path) -> None:
     from harness.plan import make_plan
-    from harness.spec import EMBEDDED, load_matrix
+    from harness.spec import load_matrix
     from harness.table import rows, tables
     from harness.world import NOTE
 
@@ -183,7 +184,7 @@ def _print_tables(matrix: Path) -> None:
     console = Console(width=max(Console().width, 110))
     for shown in tables(planned, rows(planned)):
         console.print(shown)
-    if planned.matrix.base == EMBEDDED:
+    if planned.matrix.embedded:
         console.print(NOTE, soft_wrap=True)
 
 

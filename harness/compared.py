@@ -42,6 +42,7 @@ def compared(
     methods: Sequence[str],
     matrix: str | None = None,
     ability: str | None = None,
+    variant: str | None = None,
     *,
     every: bool = False,
     with_cells: bool = False,
@@ -49,7 +50,7 @@ def compared(
     """The first method with each of the others, or ``every`` pair.
 
     Raises:
-        InputError: nothing was scored yet; an unknown matrix, method or ability; fewer than two
+        InputError: nothing was scored yet; an unknown matrix, variant, method or ability; fewer than two
             methods or one of them twice; methods that cannot be paired.
     """
     if len(set(methods)) < max(2, len(methods)):
@@ -57,6 +58,9 @@ def compared(
     name, pivot = _matrix(matrix)
     outcomes = store.outcomes(name)
     where = f"matrix '{name}'"
+    if variant is not None or outcomes["variant"].nunique() > 1:
+        _check("variant", variant or "", outcomes["variant"].unique(), where)
+        outcomes = outcomes[outcomes["variant"] == variant]
     for method in methods:
         _check("method", method, outcomes["method"].unique(), where)
     if ability is not None:

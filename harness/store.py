@@ -338,21 +338,23 @@ def trials(path: Path | None = None) -> list[dict[str, Any]]:
 def outcomes(matrix: str, path: Path | None = None) -> pd.DataFrame:
     """Every judged item of every scored cell of a matrix, one row each, in the matrix's order.
 
-    Columns: matrix, method, ability, language, seed, item (the question's id), correct (bool).
+    Cells that ask for another ability than the model's own are left out.
+
+    Columns: matrix, variant, method, ability, language, seed, item (the question's id), correct (bool).
     Empty when the matrix has no score yet; items without a verdict, such as those of perplexity
     tasks, are left out.
     """
     query = """
-        SELECT p.matrix, p.method, p.ability, p.language, p.seed, i.id AS item, i.correct
+        SELECT p.matrix, p.variant, p.method, p.ability, p.language, p.seed, i.id AS item, i.correct
         FROM placements p JOIN items i ON i.cell = p.cell
-        WHERE p.matrix = ? AND i.correct IS NOT NULL
+        WHERE p.matrix = ? AND p.asked = p.ability AND i.correct IS NOT NULL
         ORDER BY p.row, i.item
     """
     with reader(path) as connection:
         if connection is None:
-            columns = ["matrix", "method", "ability", "language", "seed", "item", "correct"]
-            return pd.DataFrame(columns=columns)
-        return connection.execute(query, [matrix]).fetch_df()
+            columns = "matrix variant method ability language seed item correct"
+            return pd.DataFrame(columns=columns.split())
+        return connection.execute(query, [matrix]).df()
 
 
 def overview() -> dict[str, Any] | None:
