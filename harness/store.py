@@ -194,6 +194,16 @@ def known() -> tuple[set[str], dict[str, str]]:
         return (_cells(connection), _fingerprints(connection)) if connection else (set(), {})
 
 
+def manifests(keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Manifests of the artifacts with these step keys; one that was never made here is absent."""
+    query = "SELECT key, manifest FROM artifacts WHERE key IN (SELECT unnest(?))"
+    with reader() as connection:
+        if connection is None:
+            return {}
+        found = connection.execute(query, [list(keys)]).fetchall()
+    return {key: json.loads(manifest) for key, manifest in found}
+
+
 def scores(keys: Sequence[str]) -> pd.DataFrame:
     """The cells with these keys, one row each, ``known`` and ``new`` means among them.
 
