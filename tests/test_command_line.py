@@ -31,7 +31,7 @@ def refused(done: subprocess.CompletedProcess, home: Path) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("command", ["plan", "run", "table"])
+@pytest.mark.parametrize("command", ["plan", "run", "table", "cost"])
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -118,7 +118,9 @@ assert not heavy, heavy
     assert summary["missing"]["cells"] == len(summary["cells"]) == 90
 
 
-@pytest.mark.parametrize("command", [[], ["plan"], ["run"], ["table"], ["status"], ["clean"]])
+@pytest.mark.parametrize(
+    "command", [[], ["plan"], ["run"], ["table"], ["cost"], ["status"], ["clean"]]
+)
 def test_every_command_explains_itself(home: Path, command: list[str]) -> None:
     done = harness(*command, "--help", home=home)
     assert done.returncode == 0
