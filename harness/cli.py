@@ -122,6 +122,32 @@ def compare(
 
 
 @app.command()
+def cost(
+    matrix: MatrixFile,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Method that others are compared with; by default the most accurate trained one.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what each method costs, in tokens, FLOPs, seconds and bytes, and one more language."""
+    from harness.cost import costs
+    from harness.cost_table import table
+    from harness.plan import make_plan
+    from harness.spec import load_matrix
+
+    found = costs(make_plan(load_matrix(matrix)), reference)
+    if as_json:
+        print(json.dumps(found, indent=1, ensure_ascii=False))
+        return
+    console = Console(width=max(Console().width, 140))
+    console.print(table(found))
+
+
+@app.command()
 def status() -> None:
     """Say what was run here, and what the store and the artifacts hold."""
     from rich.table import Table

@@ -50,8 +50,8 @@ def compared(
     """The first method with each of the others, or ``every`` pair.
 
     Raises:
-        InputError: nothing was scored yet; an unknown matrix, variant, method or ability; fewer than two
-            methods or one of them twice; methods that cannot be paired.
+        InputError: nothing was scored yet; an unknown matrix, variant, method or ability; fewer
+            than two methods or one of them twice; methods that cannot be paired.
     """
     if len(set(methods)) < max(2, len(methods)):
         raise InputError(f"compare: name at least two different methods, found {list(methods)}")

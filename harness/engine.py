@@ -221,6 +221,9 @@ def _without_bars(model: type) -> type:
         def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = True) -> Any:
             return super().loglikelihood_rolling(requests, disable_tqdm=True)
 
+        def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = True, **_: Any) -> Any:
+            return super()._loglikelihood_tokens(requests, disable_tqdm=True, **_)
+
     return Silent
 
 

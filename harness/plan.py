@@ -193,13 +193,14 @@ def _questions(matrix: Matrix) -> dict[tuple[str, str], dict[str, Task]]:
     asked = {(ability, language): {ability: task} for (ability, language), task in own.items()}
     if matrix.forgetting is None:
         return asked
-    fewer = matrix.model_copy(update={"items": matrix.forgetting.items})
     for ability, language in own:
         if matrix.forgetting.documents:
             asked[ability, language][tasks.TEXT] = tasks.text(matrix, language)
         for other in matrix.abilities if matrix.forgetting.items else ():
             if other != ability:
-                asked[ability, language][other] = tasks.task(fewer, other, language)
+                asked[ability, language][other] = tasks.task(
+                    matrix, other, language, first=matrix.forgetting.items
+                )
     return asked
 
 

@@ -109,18 +109,19 @@ def _work(
                     _record(step, result, store, shown, outcome)
                 continue
             cells = groups[0]
+            asked_here = {(cell.model.key, cell.task.key) for cell in cells}
+            answered = [c for c in left if (c.model.key, c.task.key) in asked_here]
             name = " ".join(filter(None, (cells[0].variant, cells[0].method, cells[0].ability)))
             try:
                 seconds = scorer.score(cells)
-                outcome.cells += len(cells)
-                shown.scored(name, len(cells), seconds)
+                outcome.cells += len(answered)
+                shown.scored(name, len(answered), seconds)
             except (InputError, RuntimeError, ValueError) as error:
-                for cell in cells:
+                for cell in answered:
                     place = f"{name} {cell.asked} {cell.language} seed {cell.seed}"
                     outcome.failures[place] = _message(error)
-                shown.failed(name, _message(error), cells=len(cells))
-            done_here = {(cell.model.key, cell.task.key) for cell in cells}
-            left = [c for c in left if (c.model.key, c.task.key) not in done_here]
+                shown.failed(name, _message(error), cells=len(answered))
+            left = [cell for cell in left if cell not in answered]
             store.snapshot()
 
 

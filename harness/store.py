@@ -160,7 +160,8 @@ class Writer:
     def _taken(self, frame: pd.DataFrame) -> int:
         """How many of the questions in ``frame`` belong to another split than it says."""
         counted = self._connection.execute(
-            "SELECT count(*) FROM frame f JOIN questions q USING (question) WHERE q.split <> f.split"
+            "SELECT count(*) FROM frame f JOIN questions q USING (question) "
+            "WHERE q.split <> f.split"
         )
         return counted.fetchone()[0]
 
@@ -283,6 +284,16 @@ def known() -> tuple[set[str], dict[str, str]]:
         return (_cells(connection), _fingerprints(connection)) if connection else (set(), {})
 
 
+def manifests(keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Manifests of the artifacts with these step keys; one that was never made here is absent."""
+    query = "SELECT key, manifest FROM artifacts WHERE key IN (SELECT unnest(?))"
+    with reader() as connection:
+        if connection is None:
+            return {}
+        found = connection.execute(query, [list(keys)]).fetchall()
+    return {key: json.loads(manifest) for key, manifest in found}
+
+
 def scores(keys: Sequence[str]) -> pd.DataFrame:
     """The cells with these keys, one row each, ``known`` and ``new`` means among them.
 
@@ -340,7 +351,8 @@ def outcomes(matrix: str, path: Path | None = None) -> pd.DataFrame:
 
     Cells that ask for another ability than the model's own are left out.
 
-    Columns: matrix, variant, method, ability, language, seed, item (the question's id), correct (bool).
+    Columns: matrix, variant, method, ability, language, seed, item (the question's id), correct
+    (bool).
     Empty when the matrix has no score yet; items without a verdict, such as those of perplexity
     tasks, are left out.
     """

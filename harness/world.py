@@ -11,7 +11,7 @@ from harness.embedded import corpora, lexicon
 from harness.identity import digest
 from harness.spec import EMBEDDED, EmbeddedModel, Matrix
 from harness.steps import Step
-from maec.checkpoint import fingerprint, open_checkpoint, require_finite
+from maec.checkpoint import fingerprint, open_checkpoint
 from maec.errors import InputError
 
 EMBEDDED_BASE = Path(__file__).parent / "embedded" / "base"
@@ -30,34 +30,42 @@ def base_step(matrix: Matrix) -> Step:
     Raises:
         InputError: there is no usable checkpoint.
     """
-    if isinstance(matrix.base, EmbeddedModel):
+    if isinstance(matrix.base, EmbeddedModel) and not _shipped(matrix.base):
         return _pretrained(matrix.base)
-    if matrix.base == EMBEDDED:
+    if matrix.embedded:
         path = EMBEDDED_BASE
     else:
         path = (matrix.file.parent / Path(matrix.base).expanduser()).resolve()
     try:
-        checkpoint = open_checkpoint(path)
-        require_finite(checkpoint)
+        files = {info.file for info in open_checkpoint(path).tensors.values()}
+        states = {(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files}
+        found = _finite_fingerprint(path, frozenset(states))
     except InputError as error:
         raise InputError(f"{matrix.file}: base: {error}") from None
     return Step(
         kind="base",
-        settings={"fingerprint": fingerprint(checkpoint)},
-        label=matrix.base,
+        settings={"fingerprint": found},
+        label=EMBEDDED if matrix.embedded else str(matrix.base),
         path=path,
     )
 
 
+def _recipe() -> dict[str, Any]:
+    return yaml.safe_load(EMBEDDED_RECIPE.read_text(encoding="utf-8"))
+
+
+def _shipped(model: EmbeddedModel) -> bool:
+    """Whether the base that comes with the project is of this size."""
+    return model.model_dump().items() <= _recipe()["model"].items()
+
+
 def _pretrained(model: EmbeddedModel) -> Step:
     """A base in another size than the shipped one, made on demand by the same recipe."""
-    recipe = yaml.safe_load(EMBEDDED_RECIPE.read_text(encoding="utf-8"))
-    size = model.model_dump()
     return Step(
         kind="pretrain",
         settings={
-            "model": size,
-            "recipe": digest(recipe),
+            "model": model.model_dump(),
+            "recipe": digest(_recipe()),
             "text": corpora.fingerprint(*(language.code for language in lexicon.pretrained())),
         },
         label=f"base of {model.num_hidden_layers} layers, width {model.hidden_size}",
@@ -71,6 +79,12 @@ def base_numel(base: Step) -> int:
     from harness.embedded import pretrain
 
     return pretrain.numel(base.settings["model"])
+
+
+@cache
+def _finite_fingerprint(path: Path, states: frozenset[tuple[Path, int, int]]) -> str:
+    """Of a checkpoint whose files are in these states: plans of one base read it once."""
+    return fingerprint(open_checkpoint(path), finite_only=True)
 
 
 @cache

@@ -31,7 +31,7 @@ def refused(done: subprocess.CompletedProcess, home: Path) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("command", ["plan", "run", "table"])
+@pytest.mark.parametrize("command", ["plan", "run", "table", "cost"])
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -119,7 +119,8 @@ assert not heavy, heavy
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["plan"], ["run"], ["table"], ["compare"], ["status"], ["clean"]]
+    "command",
+    [[], *([name] for name in "plan run sweep table compare cost report status clean".split())],
 )
 def test_every_command_explains_itself(home: Path, command: list[str]) -> None:
     done = harness(*command, "--help", home=home)

@@ -9,7 +9,7 @@ of an lm-eval task, of which only the data set is replaced.
 import csv
 import importlib.util
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -105,12 +105,19 @@ class Task:
         return self.folder
 
 
-def task(matrix: Matrix, ability: str, language: str) -> Task:
-    """The task of one ability and language of a matrix.
+def task(matrix: Matrix, ability: str, language: str, first: int | None = None) -> Task:
+    """The task of one ability and language of a matrix, or only its ``first`` questions.
 
     Raises:
         InputError: its local file is missing or malformed, or lm-eval has no such task.
     """
+    whole = _task(matrix, ability, language)
+    if first is None or first >= len(whole.docs):
+        return whole
+    return replace(whole, name=f"{whole.name}_first{first}", docs=whole.docs[:first])
+
+
+def _task(matrix: Matrix, ability: str, language: str) -> Task:
     if ability in matrix.tasks:
         return _local_task(matrix, matrix.tasks[ability], ability, language)
     template = TEMPLATES[ability]

@@ -62,6 +62,14 @@ def test_a_committed_cell_comes_back_with_its_items_and_its_known_and_new_means(
     assert row == ("Q: ఎన్ని?", ["a", "b"], [-1.5, -2.0])
 
 
+def test_the_manifest_of_an_artifact_comes_back_as_it_was(written: store.Writer) -> None:
+    manifest = {"seconds": 1.25, "bytes": 2**40, "label": "తెలుగు", "losses": [0.5]}
+    artifact = {"key": "a", "kind": "train", "path": "/a", "manifest": manifest}
+    written.record_artifact({**artifact, "created": datetime.now(UTC)})
+    written.snapshot(now=True)
+    assert store.manifests(["a", "never made"]) == {"a": manifest}
+
+
 def test_when_an_item_cannot_be_stored_neither_can_the_score(written: store.Writer) -> None:
     twice = items("a", [True]) * 2
     with pytest.raises(duckdb.ConstraintException):
@@ -116,6 +124,7 @@ def test_a_snapshot_cannot_be_written_to(written: store.Writer) -> None:
 
 def test_nothing_is_known_before_the_first_run(home: Path) -> None:
     assert store.known() == (set(), {})
+    assert store.manifests(["a"]) == {}
     assert store.placed().empty
     assert store.overview() is None
 
