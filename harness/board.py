@@ -18,6 +18,16 @@ from rich.progress import (
 from harness.schedule import work
 from harness.steps import Step
 
+COLUMNS = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    TaskProgressColumn(),
+    TimeElapsedColumn(),
+    TextColumn("left"),
+    TimeRemainingColumn(),
+)
+"""What every bar of the harness shows."""
+
 
 class Board:
     """Two lasting bars, steps and cells, and one for every step that is training."""
@@ -66,13 +76,5 @@ class Board:
 @contextmanager
 def board(console: Console, steps: list[Step], cells: int) -> Iterator[Board]:
     """A live board until the block ends."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
+    with Progress(*COLUMNS, console=console) as progress:
         yield Board(progress, steps, cells)

@@ -81,6 +81,50 @@ def run(
 
 
 @app.command()
+def sweep(
+    matrix: MatrixFile,
+    budget: Annotated[int, typer.Option(min=1, help="Trials a method and ability.")],
+    method: Annotated[
+        list[str] | None, typer.Option(help="Method label; all that have parameters by default.")
+    ] = None,
+    ability: Annotated[list[str] | None, typer.Option(help="All by default.")] = None,
+    items: Annotated[int, typer.Option(min=1, help="Dev items a trial, over all targets.")] = 100,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the models; the matrix's first by default.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Training runs side by side.")] = None,
+    curves: Annotated[bool, typer.Option("--curves", help="Show every trial.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Search a method's parameters on dev items; no sweep can ask a test item."""
+    from harness import store
+    from harness import sweep as searching
+    from harness.spec import load_matrix
+    from harness.sweep_table import by_sweep, curve, overview
+
+    loaded = load_matrix(matrix)
+    wanted = searching.sweeps(loaded, method or (), abilities=ability or (), items=items, seed=seed)
+    console = Console(stderr=True)
+    try:
+        failures = searching.run(loaded, wanted, budget, console, workers=workers)
+    except KeyboardInterrupt:
+        print("harness: interrupted; run the same command again to go on", file=sys.stderr)
+        raise typer.Exit(130) from None
+    tried = by_sweep(store.trials())
+    found = [tried[entry.key] for entry in wanted if entry.key in tried]
+    if as_json:
+        print(json.dumps(found, indent=1, ensure_ascii=False, default=str))
+    else:
+        shown = Console(width=max(Console().width, 130))
+        for table in (overview(found), *(map(curve, found) if curves else ())):
+            shown.print(table)
+    for what, why in failures.items():
+        console.print(f"[red]failed[/red]  {escape(what)}: {escape(why)}", soft_wrap=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+@app.command()
 def table(matrix: MatrixFile, as_json: AsJson = False) -> None:
     """Print the scores that a matrix has so far."""
     if not as_json:

@@ -14,7 +14,7 @@ from harness import methods, store, tasks, world
 from harness.identity import digest, identity
 from harness.parts import Parts
 from harness.spec import Matrix, MethodEntry
-from harness.steps import Step
+from harness.steps import Step, missing
 from harness.tasks import Task
 
 
@@ -80,26 +80,12 @@ class Plan:
 
     @cached_property
     def missing_steps(self) -> list[Step]:
-        """What has to be made for the missing cells, inputs first.
-
-        The inputs of an artifact that exists are not needed again, whether they exist or not.
-        """
-        needed: dict[str, Step] = {}
-
-        def visit(step: Step) -> None:
-            if step.key in needed or step.done:
-                return
-            for part in step.inputs.values():
-                visit(part)
-            needed[step.key] = step
-
-        for cell in self.missing_cells:
-            visit(cell.model)
-        return list(needed.values())
+        """What has to be made for the missing cells, inputs first."""
+        return missing(cell.model for cell in self.missing_cells)
 
     def summary(self) -> dict[str, Any]:
         """What is done and what is missing, as JSON values."""
-        missing = {step.key for step in self.missing_steps}
+        to_make = {step.key for step in self.missing_steps}
         return {
             "matrix": self.matrix.name,
             "steps": [
@@ -108,7 +94,7 @@ class Plan:
                     "kind": step.kind,
                     "label": step.label,
                     "state": "missing"
-                    if step.key in missing
+                    if step.key in to_make
                     else "done"
                     if step.done
                     else "not needed",

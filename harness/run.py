@@ -87,7 +87,7 @@ def _work(
     """Alternate between what workers made and scoring it, until nothing is left."""
     steps = plan.missing_steps
     left = list(plan.missing_cells)
-    count = count or _worker_count(len(steps))
+    count = count or worker_count(len(steps))
     threads = max(1, machine.cores() // count)
     with (
         remembered_interrupt() as asked,
@@ -159,18 +159,23 @@ def _record(step: Step, result: Any, store: Writer, shown: Board, outcome: Outco
         outcome.failures[step.label] = _message(result)
         shown.failed(step.label, _message(result), step=step)
         return
+    record_artifact(store, step, result)
+    shown.made(step, result["seconds"])
+
+
+def record_artifact(store: Writer, step: Step, manifest: dict[str, Any]) -> None:
+    """Remember in the store what a worker made."""
     store.record_artifact(
         {
             "key": step.key,
             "kind": step.kind,
             "label": step.label,
-            "fingerprint": result["fingerprint"],
+            "fingerprint": manifest["fingerprint"],
             "path": str(step.folder),
-            "manifest": result,
+            "manifest": manifest,
             "created": datetime.now(UTC),
         }
     )
-    shown.made(step, result["seconds"])
 
 
 def _begin(store: Writer, matrix: Matrix) -> str:
@@ -247,7 +252,8 @@ def _sizes(plan: Plan) -> Iterator[tuple[Step, int]]:
                 yield from ((step, size) for step in cell.model.walk())
 
 
-def _worker_count(steps: int) -> int:
+def worker_count(steps: int) -> int:
+    """How many steps to make side by side: as cores and memory allow, one on a GPU."""
     if machine.gpus():
         return 1  # one training run fills a GPU
     by_memory = int(psutil.virtual_memory().available // WORKER_MEMORY)

@@ -14,10 +14,17 @@ class Schedule:
 
     def __init__(self, steps: Sequence[Step], workers: Workers) -> None:
         self._workers = workers
-        self._waiting = {step.key: step for step in steps}
-        self._urgency = urgency(steps)
+        self._waiting: dict[str, Step] = {}
+        self._urgency: dict[str, int] = {}
         self._running: dict[Future, Step] = {}
         self._failed: set[str] = set()
+        self.add(steps)
+
+    def add(self, steps: Sequence[Step]) -> None:
+        """More steps to make, inputs first; those that are on their way already stay so."""
+        running = {step.key for step in self._running.values()}
+        self._waiting |= {step.key: step for step in steps if step.key not in running}
+        self._urgency |= urgency(steps)
         self._submit_ready()
 
     @property

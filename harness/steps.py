@@ -5,7 +5,7 @@ methods that ask for the same piece of work therefore share it, and a step whose
 never done again.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -96,3 +96,22 @@ class Step:
         """Every corpus that went into this artifact, directly or through its inputs."""
         used = [corpus for step in self.walk() for corpus in step.settings.get("corpora", [])]
         return [corpus for index, corpus in enumerate(used) if corpus not in used[:index]]
+
+
+def missing(wanted: Iterable[Step]) -> list[Step]:
+    """What has to be made for ``wanted``, inputs first.
+
+    The inputs of an artifact that exists are not needed again, whether they exist or not.
+    """
+    needed: dict[str, Step] = {}
+
+    def visit(step: Step) -> None:
+        if step.key in needed or step.done:
+            return
+        for part in step.inputs.values():
+            visit(part)
+        needed[step.key] = step
+
+    for step in wanted:
+        visit(step)
+    return list(needed.values())

@@ -67,5 +67,9 @@ def _mergekit_tensors(step: Step) -> Iterator[tuple[str, Any]]:
         options=options,
         out_model_config=config.referenced_models()[0].config(),
     )
-    for task, tensor in Executor(planner.plan_in_memory()).run(quiet=True):
-        yield task.weight_info.name, tensor
+    # plan_in_memory() fails in mergekit 0.1.5 (pydantic cannot check its generic task type); these
+    # are the tasks that it would wrap
+    planner._plan()
+    names = {id(task): info.name for info, task in planner._tensors}
+    for task, tensor in Executor([task for _, task in planner._tensors]).run(quiet=True):
+        yield names[id(task)], tensor

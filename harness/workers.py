@@ -71,6 +71,8 @@ def _start(reports: "Queue[tuple[str, int, int]]", stop: Event, threads: int) ->
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     threading.Thread(target=_exit_with_parent, daemon=True).start()
+    # a report that nobody reads any more must not keep this process alive
+    reports.cancel_join_thread()
 
     def report(key: str, done: int, total: int) -> None:
         if stop.is_set():
