@@ -1,6 +1,7 @@
 """``harness``: plan, run and read a matrix. Exit codes: 0 done, 1 some failed, 2 refused input."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -260,6 +261,8 @@ def _print_tables(matrix: Path) -> None:
 
 def main(command: Callable[[], None] = app) -> None:
     """Entry point: one line and exit code 2 for a mistake the user can mend."""
+    # read when tqdm is imported: the terminal belongs to the harness's own bars
+    os.environ.setdefault("TQDM_DISABLE", "1")
     try:
         command()
     except InputError as error:
