@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import optuna
@@ -217,7 +218,7 @@ def _keep_apart(matrix: Matrix, wanted: Sequence[Sweep], store: Writer) -> None:
                 "start": dict(sweep.start),
                 "languages": list(sweep.tasks),
                 "items": len(asked),
-                "sampler": type(_sampler(sweep, 0)).__name__,
+                "sampler": "all points" if _points(sweep.space) else "TPE",
                 "versions": {**versions(), "optuna": optuna.__version__},
                 "commit": machine.commit()[0],
                 "created": datetime.now(UTC),
@@ -232,6 +233,9 @@ def _open(sweep: Sweep, budget: int, store: Writer) -> _Lane:
     study = optuna.create_study(direction="maximize")
     distributions = {name: _distribution(where) for name, where in sweep.space.items()}
     past = store.trials(sweep.key)
+    points = _points(sweep.space)
+    if points is not None:
+        budget = min(budget, len(points))
     for trial in past:
         study.add_trial(
             optuna.trial.create_trial(
@@ -240,12 +244,10 @@ def _open(sweep: Sweep, budget: int, store: Writer) -> _Lane:
         )
     if not past:
         # the matrix's own setting comes first, as far as the space has it
-        known = {
-            name: value
-            for name, value in sweep.start.items()
-            if distributions[name]._contains(distributions[name].to_internal_repr(value))
-        }
-        study.enqueue_trial(known)
+        study.enqueue_trial({n: v for n, v in sweep.start.items() if _within(v, sweep.space[n])})
+    for point in points or ():
+        if point not in [trial["parameters"] for trial in past] + ([] if past else [sweep.start]):
+            study.enqueue_trial(point)
     return _Lane(sweep, study, left=max(0, budget - len(past)))
 
 
@@ -279,13 +281,9 @@ class _Search:
         number = len(lane.study.get_trials(deepcopy=False))
         # a sampler of its own for each trial: an interrupted search goes on as if it never stopped
         lane.study.sampler = _sampler(lane.sweep, number)
-        try:
-            lane.trial = lane.study.ask(
-                {name: _distribution(where) for name, where in lane.sweep.space.items()}
-            )
-        except ValueError:  # a finite space, all of it tried
-            lane.left = 0
-            return
+        lane.trial = lane.study.ask(
+            {name: _distribution(where) for name, where in lane.sweep.space.items()}
+        )
         lane.models = lane.sweep.models(lane.trial.params)
         lane.begun = 0.0
         self._schedule.add(missing(p for step in lane.models.values() for p in stored(step)))
@@ -359,11 +357,20 @@ def _keys(step: Step) -> set[str]:
 
 
 def _sampler(sweep: Sweep, number: int) -> optuna.samplers.BaseSampler:
-    """All points in some order where there are finitely many, else tree-structured Parzen."""
+    """A tree-structured Parzen estimator (Bergstra et al. 2011)."""
     seed = int(digest([sweep.key, number])[:8], 16)
-    if all(isinstance(where, tuple) for where in sweep.space.values()):
-        return optuna.samplers.BruteForceSampler(seed=seed)
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
+
+
+def _points(space: methods.Space) -> list[dict[str, Any]] | None:
+    """Every point of a finite space; None where a parameter has a range."""
+    if not all(isinstance(where, tuple) for where in space.values()):
+        return None
+    return [dict(zip(space, values, strict=True)) for values in product(*space.values())]
+
+
+def _within(value: Any, where: methods.Range | tuple) -> bool:
+    return value in where if isinstance(where, tuple) else where.low <= value <= where.high
 
 
 def _distribution(where: methods.Range | tuple) -> optuna.distributions.BaseDistribution:
