@@ -5,6 +5,8 @@ Ratios are what counts; absolute numbers belong to the machine that the file nam
 
 import json
 import multiprocessing
+import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -25,24 +27,29 @@ from harness.world import EMBEDDED_BASE
 
 MODELS = 8
 STARTS = 3
+POINTS = 12
+POINT_ITEMS = 100
 MATRIX = Path(__file__).parent / "matrices" / "micro.yaml"
 OUT = CHECKOUT / "results" / "bench.json"
 
 
 def main() -> None:
+    # read when tqdm is imported, here and in every process started from here
+    os.environ.setdefault("TQDM_DISABLE", "1")
     console = Console()
     figures: dict[str, Any] = {"hardware": machine.hardware(), "commit": machine.commit()[0]}
     for name, measure in (
         ("cli", _cli),
         ("training", _training),
         ("engine", _engine),
+        ("sweep", _sweep),
     ):
         console.print(f"measuring: {name}")
         figures[name] = measure()
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     table = Table("measurement", "value", title=f"written to {OUT.relative_to(CHECKOUT)}")
-    for group in ("cli", "training", "engine"):
+    for group in ("cli", "training", "engine", "sweep"):
         for name, value in figures[group].items():
             table.add_row(f"{group}: {name}", f"{value:.4g}")
     console.print(table)
@@ -162,6 +169,69 @@ def _switch_all(models: list[Path]) -> tuple[list[float], float]:
     result = evaluate(live, questions)
     seconds = time.monotonic() - began
     return switches, next(iter(result.values())).n / seconds
+
+
+def _sweep() -> dict[str, float]:
+    """MAEC points a sweep tries in a minute: a merge a target language, 100 dev items a point."""
+    with tempfile.TemporaryDirectory() as folder:
+        models = _variants(Path(folder), 6)
+        streamed, written = _in_new_process(_points, models, Path(folder))
+    return {
+        "points a minute, streamed": 60 / streamed,
+        "points a minute, through the disk": 60 / written,
+    }
+
+
+def _points(models: list[Path], folder: Path) -> tuple[float, float]:
+    """Seconds a point: merges streamed into the engine, and written, then switched to."""
+    from harness import engine, tasks
+    from harness.evaluate import evaluate, load
+    from maec.checkpoint import open_checkpoint
+    from maec.merge import merge, merged_tensors
+    from maec.neurons import locate, value_change, write_mask
+    from maec.recipe import Recipe
+
+    matrix = load_matrix(MATRIX).on_dev()
+    matrix = matrix.model_copy(update={"items": POINT_ITEMS // len(matrix.languages)})
+    asked = {code: load([tasks.task(matrix, "math", code)]) for code in matrix.languages}
+    ability, pivot, *languages = models
+    base = open_checkpoint(EMBEDDED_BASE)
+    mask = folder / "mask"
+    mask.mkdir()
+    change = value_change(base, open_checkpoint(ability))
+    write_mask(mask, locate(change, base.float_shapes(), 0.4, "parameter"), {})
+    live = engine.start(Engine(), models[0])
+
+    def recipe(language: Path, gamma: float) -> Recipe:
+        part = {"model": ability, "pivot": pivot, "mask": mask, "gamma": gamma}
+        return Recipe.model_validate(
+            {
+                "base": EMBEDDED_BASE,
+                "languages": [{"model": language}],
+                "abilities": [part],
+                "dtype": "float32",
+            }
+        )
+
+    def stream(language: Path, gamma: float) -> None:
+        live.stream(merged_tensors(recipe(language, gamma)), "point")
+
+    def write(language: Path, gamma: float) -> None:
+        out = folder / "merged"
+        merge(recipe(language, gamma), out)
+        live.switch(out)
+        shutil.rmtree(out)
+
+    def seconds(serve: Callable[[Path, float], None], points: int) -> float:
+        began = time.monotonic()
+        for point in range(points):
+            for language, questions in zip(languages, asked.values(), strict=True):
+                serve(language, point / POINTS)
+                evaluate(live, questions)
+        return (time.monotonic() - began) / points
+
+    seconds(stream, 1)  # warm-up
+    return seconds(stream, POINTS), seconds(write, POINTS)
 
 
 def _in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
