@@ -123,7 +123,16 @@ def _locate(step: Step, folder: Path, progress: Progress | None) -> dict[str, An
 
     base = open_checkpoint(step.inputs["base"].folder)
     shapes = base.float_shapes()
+    frozen = embeddings(base) if step.settings.get("freeze_embeddings") else set()
     match step.settings["importance"]:
+        case "activation":
+            from maec.activations import activation_change, by_channel
+
+            (corpus,) = step.settings["corpora"]
+            trained = step.inputs["trained"].folder
+            change = activation_change(base.path, trained, world.documents(corpus))
+            importance = by_channel(change, shapes)
+            frozen = shapes.keys() - change.keys()
         case "random":
             importance = neurons.random(shapes, step.settings["seed"])
         case "gradient":
@@ -131,7 +140,6 @@ def _locate(step: Step, folder: Path, progress: Progress | None) -> dict[str, An
         case _:
             trained = open_checkpoint(step.inputs["trained"].folder)
             importance = neurons.value_change(base, trained)
-    frozen = embeddings(base) if step.settings.get("freeze_embeddings") else set()
     movable = {name: shape for name, shape in shapes.items() if name not in frozen}
     settings = {"k1": step.settings["k1"], "granularity": step.settings["granularity"]}
     mask = neurons.key_neurons(importance, movable, **settings)
