@@ -87,6 +87,7 @@ class _Lane:
 
     sweep: Sweep
     study: optuna.Study
+    tried: int
     left: int
     trial: optuna.trial.Trial | None = None
     models: dict[str, Step] = field(default_factory=dict)
@@ -180,22 +181,30 @@ def run(
         lanes = [lane for sweep in wanted if (lane := _open(sweep, budget, store)).left]
         if not lanes:
             return {}
-        with remembered_interrupt() as asked, Progress(*COLUMNS, console=console) as progress:
-            bars = {
-                lane.sweep.key: progress.add_task(lane.sweep.name, total=budget) for lane in lanes
-            }
-            for lane in lanes:
-                progress.update(bars[lane.sweep.key], completed=budget - lane.left)
-            count = workers or worker_count(len(lanes))
-            with start_workers(count, max(1, machine.cores() // count)) as pool:
-                search = _Search(store, Schedule([], pool), matrix)
-                while search.advance(lanes):
-                    if asked.is_set():
-                        raise KeyboardInterrupt
-                    for lane in lanes:
-                        done = budget - lane.left + lane.begun
-                        progress.update(bars[lane.sweep.key], completed=done)
-        store.snapshot(now=True)
+        try:
+            return _search(matrix, lanes, store, console, workers or worker_count(len(lanes)))
+        finally:
+            store.snapshot(now=True)
+
+
+def _search(
+    matrix: Matrix, lanes: Sequence[_Lane], store: Writer, console: Console, workers: int
+) -> dict[str, str]:
+    with (
+        remembered_interrupt() as asked,
+        Progress(*COLUMNS, console=console) as progress,
+        start_workers(workers, max(1, machine.cores() // workers)) as pool,
+    ):
+        search = _Search(store, Schedule([], pool), matrix)
+        bars = [
+            progress.add_task(lane.sweep.name, total=lane.tried + lane.left, completed=lane.tried)
+            for lane in lanes
+        ]
+        while search.advance(lanes):
+            if asked.is_set():
+                raise KeyboardInterrupt
+            for lane, bar in zip(lanes, bars, strict=True):
+                progress.update(bar, completed=lane.tried + lane.begun)
     return search.failures
 
 
@@ -248,7 +257,7 @@ def _open(sweep: Sweep, budget: int, store: Writer) -> _Lane:
     for point in points or ():
         if point not in [trial["parameters"] for trial in past] + ([] if past else [sweep.start]):
             study.enqueue_trial(point)
-    return _Lane(sweep, study, left=max(0, budget - len(past)))
+    return _Lane(sweep, study, tried=len(past), left=max(0, budget - len(past)))
 
 
 class _Search:
@@ -274,7 +283,10 @@ class _Search:
         for step, done, total in self._schedule.reports():
             self._show(step, done / total, lanes)
         for lane in ready:
-            self._tell(lane)
+            try:
+                self._tell(lane)
+            except (InputError, RuntimeError, ValueError) as error:
+                self._give_up(lane, str(error))
         return any(lane.left for lane in lanes)
 
     def _ask(self, lane: _Lane) -> None:
@@ -301,8 +313,11 @@ class _Search:
             return
         for lane in lanes:
             if lane.left and any(step.key in _keys(model) for model in lane.models.values()):
-                self.failures[lane.sweep.name] = f"{step.label}: {result}"
-                lane.left = 0
+                self._give_up(lane, f"{step.label}: {result}")
+
+    def _give_up(self, lane: _Lane, why: str) -> None:
+        self.failures[lane.sweep.name] = why
+        lane.left = 0
 
     def _tell(self, lane: _Lane) -> None:
         """Serve a trial's models, ask their questions, commit the point."""
@@ -335,6 +350,7 @@ class _Search:
         self._store.snapshot()
         lane.study.tell(lane.trial, score)
         lane.trial, lane.begun = None, 0.0
+        lane.tried += 1
         lane.left -= 1
 
     def _serve(self, step: Step, base: Step) -> None:
