@@ -200,9 +200,11 @@ def _search(
             progress.add_task(lane.sweep.name, total=lane.tried + lane.left, completed=lane.tried)
             for lane in lanes
         ]
-        while search.advance(lanes):
+        running = True
+        while running:
             if asked.is_set():
                 raise KeyboardInterrupt
+            running = search.advance(lanes)
             for lane, bar in zip(lanes, bars, strict=True):
                 progress.update(bar, completed=lane.tried + lane.begun)
     return search.failures
