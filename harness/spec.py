@@ -14,6 +14,9 @@ from maec.settings import TrainSettings
 
 EMBEDDED = "embedded"
 
+HEAD_WIDTH = 32
+"""Attention heads come in multiples of this width: vLLM's CPU kernels know no others."""
+
 ROLES = {
     "language": "Θ_Lj: one target language's general corpus",
     "languages": "all target languages' general corpora",
@@ -83,15 +86,17 @@ class Forgetting(_Strict):
 class EmbeddedModel(_Strict):
     """A base of the embedded world in another size, pre-trained on demand by the same recipe."""
 
-    hidden_size: int = Field(128, ge=8)
+    hidden_size: int = Field(128, ge=32)
     intermediate_size: int = Field(344, ge=8)
     num_hidden_layers: int = Field(4, ge=1)
     num_attention_heads: int = Field(4, ge=1)
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "EmbeddedModel":
-        if self.hidden_size % (2 * self.num_attention_heads):
-            raise ValueError("hidden_size must be an even multiple of num_attention_heads")
+        if self.hidden_size % (HEAD_WIDTH * self.num_attention_heads):
+            raise ValueError(
+                f"hidden_size must be {HEAD_WIDTH} × num_attention_heads or a multiple of that"
+            )
         return self
 
 
