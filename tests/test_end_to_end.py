@@ -51,10 +51,17 @@ def test_it_ends_with_the_tables_and_the_line_that_opens_the_leaderboard(ran: Pa
 
 def test_every_cell_of_the_matrix_has_a_score_with_its_items(ran: Path) -> None:
     rows = table(ran)
-    assert len(rows) == len(METHODS) * 5 * 2
-    assert {row["method"] for row in rows} == set(METHODS)
+    own = [row for row in rows if row["asked"] == row["ability"]]
+    text = [row for row in rows if row["asked"] == "text"]
+    other = [row for row in rows if row not in own and row not in text]
+    for kind, n in ((own, 12), (text, 4), (other, 4)):
+        assert len(kind) == len(METHODS) * 5 * 2
+        assert {row["method"] for row in kind} == set(METHODS)
+        assert {row["n"] for row in kind} == {n}
+    for row in own + other:
+        assert 0 <= row["score"] <= 1 and row["stderr"] is not None
     for row in rows:
-        assert row["n"] == 12 and 0 <= row["score"] <= 1 and row["stderr"] is not None
+        assert row["score"] >= 0
         assert Path(row["model_path"], "config.json").is_file()
         assert Path(row["task_path"], f"{row['task']}.yaml").is_file()
     wrong = query(
@@ -63,6 +70,13 @@ def test_every_cell_of_the_matrix_has_a_score_with_its_items(ran: Path) -> None:
            HAVING abs(c.score - avg(i.correct::INT)) > 1e-9 OR count(*) <> c.n""",
     )
     assert wrong == []
+    judged = query(
+        ran,
+        """SELECT p.asked = 'text', i.correct IS NULL, count(DISTINCT c.key) FROM cells c
+           JOIN placements p ON p.cell = c.key JOIN items i ON i.cell = c.key
+           GROUP BY ALL ORDER BY ALL""",
+    )
+    assert [kind[:2] for kind in judged] == [(False, False), (True, True)]
 
 
 def test_a_second_run_finds_nothing_to_do(ran: Path) -> None:
@@ -110,7 +124,8 @@ def test_scores_equal_those_of_lm_evals_own_command_line_item_by_item(
     (row,) = [
         row
         for row in table(ran)
-        if (row["method"], row["ability"], row["language"]) == (method, ability, language)
+        if (row["method"], row["ability"], row["asked"], row["language"])
+        == (method, ability, ability, language)
     ]
     subprocess.run(
         [
@@ -127,7 +142,8 @@ def test_scores_equal_those_of_lm_evals_own_command_line_item_by_item(
     theirs = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     theirs.sort(key=lambda sample: sample["doc_id"])
     key = query(ran, f"SELECT cell FROM placements WHERE method = '{method}' AND "
-                     f"ability = '{ability}' AND language = '{language}'")[0][0]  # fmt: skip
+                     f"ability = '{ability}' AND asked = ability AND "
+                     f"language = '{language}'")[0][0]  # fmt: skip
     ours = query(
         ran,
         "SELECT item, prompt, output, extracted, loglikelihoods, correct FROM items "
@@ -213,10 +229,11 @@ def test_the_leaderboard_shows_the_table(ran: Path, monkeypatch: pytest.MonkeyPa
     page = AppTest.from_file(str(CHECKOUT / "leaderboard" / "app.py"), default_timeout=60).run()
     assert not page.exception
     placed = store.placed()
+    own = placed[placed["asked"] == placed["ability"]]
     shown = page.dataframe[0].value.set_index("method")
     assert set(shown.index) == set(METHODS)
     for (method, language), score in (
-        placed[placed["ability"] == "math"].set_index(["method", "language"])["score"].items()
+        own[own["ability"] == "math"].set_index(["method", "language"])["score"].items()
     ):
         assert shown.loc[method, language] == pytest.approx(100 * score)
     assert "no verdict on models of 8B" in page.caption[0].value

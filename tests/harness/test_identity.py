@@ -42,10 +42,10 @@ def test_every_training_setting_goes_into_the_key() -> None:
     }  # fmt: skip
     # the seed is the matrix's, and tested below
     assert changed.keys() | {"seed"} == TrainSettings.model_fields.keys()
-    plain = parts().ability_model("math").key
+    plain = parts().ability_model(["math"]).key
     for name, value in changed.items():
         training = {"ability": TrainSettings(**{**SETTINGS, name: value})}
-        assert parts(training=training).ability_model("math").key != plain, name
+        assert parts(training=training).ability_model(["math"]).key != plain, name
 
 
 def test_a_knob_does_not_change_identity_and_an_identity_field_does() -> None:
@@ -65,7 +65,7 @@ def test_a_knob_does_not_change_identity_and_an_identity_field_does() -> None:
     ],
 )
 def test_a_step_is_another_step_when_anything_it_is_made_from_changes(change: dict) -> None:
-    assert parts(**change).ability_model("math").key != parts().ability_model("math").key
+    assert parts(**change).ability_model(["math"]).key != parts().ability_model(["math"]).key
 
 
 def test_adding_a_language_leaves_the_other_language_models_alone() -> None:

@@ -47,10 +47,10 @@ def merged(
 ) -> dict[str, np.ndarray]:
     """The weights of a merging method's model, its inputs replaced by the checkpoints given."""
     training = {role: TrainSettings(**SETTINGS) for role in ROLES}
-    step = methods.load(name).model(parts(training=training, languages=languages), "math", values)
+    step = methods.load(name).model(parts(training=training, languages=languages), ["math"], values)
 
     def stands_for(part: str) -> Step:
-        path = models[languages[0] if part == "language" else part]
+        path = models[{"language": languages[0], "math": "ability"}.get(part, part)]
         return Step(kind="base", settings={"fingerprint": str(path)}, path=path)
 
     step = replace(step, inputs={part: stands_for(part) for part in step.inputs})

@@ -21,7 +21,7 @@ ALL = ["base", "da", "f-cpt-a", "f-cpt-l", "f-cpt-la", "l-cpt-la", "maec", "t-cp
 
 def model(name: str, **parameters: object):
     training = {role: TrainSettings(**SETTINGS) for role in ROLES}
-    return methods.load(name).model(parts(training=training), "math", parameters)
+    return methods.load(name).model(parts(training=training), ["math"], parameters)
 
 
 def test_every_method_of_the_paper_is_there() -> None:
@@ -49,7 +49,7 @@ def test_a_method_that_does_not_declare_it_cannot_get_translated_ability_text() 
 
 def test_maec_trains_on_the_corpora_that_the_method_names() -> None:
     step = model("maec")
-    pack = step.inputs["pack"]
+    pack = step.inputs["pack math"]
     ability = pack.inputs["ability"].settings["corpora"]
     pivot = pack.inputs["pivot"].settings["corpora"]
     assert [(c["language"], c["ability"]) for c in ability] == [("en", "math"), ("en", None)]
@@ -62,18 +62,18 @@ def test_maec_trains_on_the_corpora_that_the_method_names() -> None:
 def test_methods_share_the_runs_that_they_have_in_common() -> None:
     tv, maec = model("tv"), model("maec")
     assert tv.inputs["te"].key == maec.inputs["te"].key
-    assert tv.inputs["ability"].key == model("f-cpt-a").key
+    assert tv.inputs["math"].key == model("f-cpt-a").key
     assert model("da").inputs["start"].key == model("f-cpt-l").key
 
 
 def test_without_beta_no_pivot_model_is_trained_and_without_languages_no_language_model() -> None:
-    assert "pivot" not in model("maec", beta=0.0).inputs["pack"].inputs
-    assert set(model("maec", language_scale=0.0).inputs) == {"base", "pack"}
+    assert "pivot" not in model("maec", beta=0.0).inputs["pack math"].inputs
+    assert set(model("maec", language_scale=0.0).inputs) == {"base", "pack math"}
 
 
 def test_a_method_whose_training_has_no_settings_is_refused() -> None:
     with pytest.raises(InputError, match=r"no settings for the role 'joint'"):
-        methods.load("f-cpt-la").model(parts(), "math", {})
+        methods.load("f-cpt-la").model(parts(), ["math"], {})
 
 
 @pytest.mark.parametrize("name", methods.available())
@@ -114,9 +114,8 @@ def test_random_key_neurons_need_no_run_to_locate_them_and_follow_the_seed() -> 
     def mask(seed: int):
         training = {role: TrainSettings(**SETTINGS) for role in ROLES}
         mine = parts(training=training, seed=seed)
-        return (
-            methods.load("maec-random-mask").model(mine, "math", {}).inputs["pack"].inputs["mask"]
-        )
+        step = methods.load("maec-random-mask").model(mine, ["math"], {})
+        return step.inputs["pack math"].inputs["mask"]
 
     assert set(mask(0).inputs) == {"base"}
     assert mask(0).settings["seed"] == 0
