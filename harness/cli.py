@@ -193,6 +193,22 @@ def cost(
 
 
 @app.command()
+def report(
+    matrix: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Name of a matrix; by default the last one scored."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="By default results/NAME.md.")
+    ] = None,
+) -> None:
+    """Write what a matrix showed, with all that it took, as Markdown; from the store alone."""
+    from harness.report.document import write
+
+    print(write(matrix, out))
+
+
+@app.command()
 def status() -> None:
     """Say what was run here, and what the store and the artifacts hold."""
     from rich.table import Table

@@ -55,7 +55,7 @@ def compared(
     """
     if len(set(methods)) < max(2, len(methods)):
         raise InputError(f"compare: name at least two different methods, found {list(methods)}")
-    name, pivot = _matrix(matrix)
+    name, pivot = scored_matrix(matrix)
     outcomes = store.outcomes(name)
     where = f"matrix '{name}'"
     if variant is not None or outcomes["variant"].nunique() > 1:
@@ -78,8 +78,12 @@ def compared(
     )
 
 
-def _matrix(asked: str | None) -> tuple[str, str]:
-    """Name and pivot of the matrix asked for, else of the one with the newest score."""
+def scored_matrix(asked: str | None) -> tuple[str, str]:
+    """Name and pivot of the matrix asked for, else of the one with the newest score.
+
+    Raises:
+        InputError: nothing was scored yet, or nothing of the matrix asked for.
+    """
     placed = store.placed()
     scored = placed if placed.empty else placed.dropna(subset=["score"])
     if scored.empty:

@@ -369,6 +369,35 @@ def outcomes(matrix: str, path: Path | None = None) -> pd.DataFrame:
         return connection.execute(query, [matrix]).df()
 
 
+def runs(matrix: str, path: Path | None = None) -> list[dict[str, Any]]:
+    """The runs of a matrix, and those of others that scored one of its cells; oldest first.
+
+    Keys: run_id, matrix, status, commit, dirty, matrix_file, versions, hardware, engine (None
+    before an engine was started), started, finished (seconds since 1970, None while unfinished),
+    cells (how many of the matrix's scores are the run's).
+    """
+    query = """
+        WITH own AS (
+            SELECT c.run_id, count(*) AS cells FROM cells c
+            WHERE c.key IN (SELECT cell FROM placements WHERE matrix = $1) GROUP BY c.run_id)
+        SELECT r.run_id, r.matrix, r.status, r.commit, r.dirty, r.matrix_file, r.versions,
+               r.hardware, r.engine, epoch(r.started) AS started, epoch(r.finished) AS finished,
+               coalesce(o.cells, 0) AS cells
+        FROM runs r LEFT JOIN own o USING (run_id)
+        WHERE r.matrix = $1 OR o.cells > 0 ORDER BY r.started, r.run_id
+    """
+    with reader(path) as connection:
+        if connection is None:
+            return []
+        found = connection.execute(query, [matrix])
+        names = [column[0] for column in found.description]
+        rows = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+    for row in rows:
+        for name in ("matrix_file", "versions", "hardware", "engine"):
+            row[name] = json.loads(row[name]) if row[name] else None
+    return rows
+
+
 def overview() -> dict[str, Any] | None:
     """Runs, newest first, and how much the store holds; None when nothing was run yet."""
     with reader() as connection:
