@@ -58,8 +58,11 @@ def compared(
     name, pivot = scored_matrix(matrix)
     outcomes = store.outcomes(name)
     where = f"matrix '{name}'"
-    if variant is not None or outcomes["variant"].nunique() > 1:
-        _check("variant", variant or "", outcomes["variant"].unique(), where)
+    if variant is None and outcomes["variant"].nunique() > 1:
+        points = ", ".join(outcomes["variant"].unique())
+        raise InputError(f"{where} has the variants {points}; name one with --variant")
+    if variant is not None:
+        _check("variant", variant, outcomes["variant"].unique(), where)
         outcomes = outcomes[outcomes["variant"] == variant]
     for method in methods:
         _check("method", method, outcomes["method"].unique(), where)
