@@ -323,9 +323,14 @@ def _refuse_repeats(where: Path, key: str, values: Sequence[Any], advice: str = 
 
 def _explain(path: Path, error: ValidationError) -> str:
     """The first validation error as one line: file, key, what was found, what is allowed."""
-    first = error.errors()[0]
+    errors = error.errors()
+    # a mapping that may also be a string has a first error that says nothing
+    told = [e for e in errors if e["type"] != "string_type" or not isinstance(e["input"], dict)]
+    first = (told or errors)[0]
     place = "".join(
-        f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]
+        f"[{part}]" if isinstance(part, int) else f".{part}"
+        for part in first["loc"]
+        if EmbeddedModel.__name__ not in str(part)
     ).lstrip(".")
     if first["type"] == "extra_forbidden":
         model = _model_at(first["loc"][:-1])
@@ -351,7 +356,10 @@ def _model_at(location: Sequence[str | int]) -> type[BaseModel]:
         "variants": Variant,
         "base": EmbeddedModel,
     }
-    return models.get(str(location[0]), Matrix) if location else Matrix
+    keys = [part for part in location if isinstance(part, str)]
+    if keys[:1] == ["variants"] and keys[1:]:
+        keys = keys[1:]
+    return models.get(keys[0], Matrix) if keys else Matrix
 
 
 def _others(path: Path) -> str:

@@ -269,7 +269,7 @@ def reader(path: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection | Non
         yield None
         return
     try:
-        connection = duckdb.connect(str(path), read_only=True)
+        connection = _readable(path)
     except duckdb.Error as error:
         raise InputError(_damaged(path, error)) from None
     try:
@@ -432,6 +432,20 @@ def _prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         connection.execute("DELETE FROM schema_version")
         connection.execute("INSERT INTO schema_version VALUES (?)", [number + 1])
         connection.execute("COMMIT")
+
+
+def _readable(path: Path) -> duckdb.DuckDBPyConnection:
+    """A snapshot, or a copy in memory with the schema of today where it has an older one."""
+    connection = duckdb.connect(str(path), read_only=True)
+    if _version(connection) == len(MIGRATIONS):
+        return connection
+    connection.close()
+    copy = duckdb.connect()
+    copy.execute(f"ATTACH '{_quote(path)}' AS older (READ_ONLY)")
+    copy.execute("COPY FROM DATABASE older TO memory")
+    copy.execute("DETACH older")
+    _prepare(copy, path)
+    return copy
 
 
 def _version(connection: duckdb.DuckDBPyConnection) -> int | None:

@@ -178,7 +178,9 @@ def run(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with writer() as store:
         _keep_apart(matrix, wanted, store)
-        lanes = [lane for sweep in wanted if (lane := _open(sweep, budget, store)).left]
+        # two entries that make the same models have one sweep between them
+        distinct = {sweep.key: sweep for sweep in wanted}.values()
+        lanes = [lane for sweep in distinct if (lane := _open(sweep, budget, store)).left]
         if not lanes:
             return {}
         try:
@@ -253,11 +255,12 @@ def _open(sweep: Sweep, budget: int, store: Writer) -> _Lane:
                 params=trial["parameters"], distributions=distributions, value=trial["score"]
             )
         )
-    if not past:
-        # the matrix's own setting comes first, as far as the space has it
-        study.enqueue_trial({n: v for n, v in sweep.start.items() if _within(v, sweep.space[n])})
-    for point in points or ():
-        if point not in [trial["parameters"] for trial in past] + ([] if past else [sweep.start]):
+    # the matrix's own setting comes first, as far as the space has it
+    own = {name: value for name, value in sweep.start.items() if _within(value, sweep.space[name])}
+    if points is None and not past:
+        study.enqueue_trial(own)
+    for point in sorted(points or (), key=lambda point: point != own):
+        if point not in [trial["parameters"] for trial in past]:
             study.enqueue_trial(point)
     return _Lane(sweep, study, tried=len(past), left=max(0, budget - len(past)))
 

@@ -33,6 +33,8 @@ def main() -> None:
         key="ability",
     )
     _progress(placed)
+    # what models forgot is no part of their accuracy
+    placed = placed[placed["asked"] == placed["ability"]]
     pivot = str(placed["pivot"].iloc[0])
     if placed["embedded"].iloc[0]:
         st.caption(NOTE)

@@ -130,6 +130,109 @@ def test_an_incomplete_checkpoint_is_refused_before_the_switch(
     assert with_vllm(vllm, PROMPTS[0])[1] == before
 
 
+def tensors_of(path: Path) -> dict[str, torch.Tensor]:
+    return load_file(path / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def plain(models: list[Path]) -> engines.Engine:
+    return engines.start(Engine(kind="transformers", max_model_len=256), models[0])
+
+
+def test_after_a_stream_vllm_answers_as_after_a_switch_to_the_same_weights(
+    vllm: engines.Engine, models: list[Path]
+) -> None:
+    for path in (models[1], models[2], models[0]):
+        vllm.switch(path)
+        switched = [with_vllm(vllm, prompt) for prompt in PROMPTS]
+        vllm.switch(models[0] if path != models[0] else models[1])
+        assert [with_vllm(vllm, prompt)[1] for prompt in PROMPTS] != [t for _, t in switched]
+        # in another order, as a merge may give them
+        vllm.stream(reversed(tensors_of(path).items()), "streamed")
+        for prompt, (likelihoods, tokens) in zip(PROMPTS, switched, strict=True):
+            ours, greedy = with_vllm(vllm, prompt)
+            torch.testing.assert_close(ours, likelihoods, atol=0, rtol=0)
+            assert greedy == tokens
+
+
+def test_after_a_stream_transformers_serves_what_is_on_the_disk(
+    plain: engines.Engine, models: list[Path]
+) -> None:
+    for path in (models[1], models[2]):
+        plain.stream(reversed(tensors_of(path).items()), "streamed")
+        streamed = {name: t.clone() for name, t in plain.lm.model.state_dict().items()}
+        plain.switch(models[0])
+        plain.switch(path)
+        switched = plain.lm.model.state_dict()
+        stored = tensors_of(path)
+        assert streamed.keys() == switched.keys() == stored.keys()
+        for name, tensor in stored.items():
+            assert torch.equal(streamed[name], tensor)
+            assert torch.equal(switched[name], tensor)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "plain"])
+@pytest.mark.parametrize("name", ["model.layers.1.self_attn.v_proj.weight", "model.norm.weight"])
+def test_a_stream_without_one_of_the_tensors_is_found_out(
+    request: pytest.FixtureRequest, models: list[Path], engine: str, name: str
+) -> None:
+    live = request.getfixturevalue(engine)
+    live.switch(models[0])
+    tensors = tensors_of(models[1])
+    del tensors[name]
+    with pytest.raises(engines.StaleWeights, match="a merge"):
+        live.stream(tensors.items(), "a merge")
+
+
+@pytest.mark.parametrize("name", ["model.layers.1.self_attn.v_proj.weight", "lm_head.weight"])
+def test_a_streamed_tensor_that_does_not_reach_vllm_is_found_out(
+    vllm: engines.Engine, models: list[Path], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    vllm.switch(models[0])
+    real = vllm.lm.model.collective_rpc
+
+    def drops(method: str, **kwargs: dict) -> object:
+        if method == "reload_weights":
+            passing = kwargs["kwargs"]["weights_iterator"]
+            kept = ((n, t) for n, t in passing if n != name)
+            kwargs = {"kwargs": {"weights_iterator": kept}}
+        return real(method, **kwargs)
+
+    def changes(method: str, **kwargs: dict) -> object:
+        if method == "reload_weights":
+            passing = kwargs["kwargs"]["weights_iterator"]
+            changed = ((n, t + 0.05 * (n == name)) for n, t in passing)
+            kwargs = {"kwargs": {"weights_iterator": changed}}
+        return real(method, **kwargs)
+
+    for tampered in (drops, changes):
+        with monkeypatch.context() as patch:
+            patch.setattr(vllm.lm.model, "collective_rpc", tampered)
+            with pytest.raises(engines.StaleWeights, match="a merge: the engine serves other"):
+                vllm.stream(tensors_of(models[1]).items(), "a merge")
+    vllm.stream(tensors_of(models[1]).items(), "a merge")
+
+
+def test_a_streamed_tensor_that_does_not_reach_transformers_is_found_out(
+    plain: engines.Engine, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain.switch(models[0])
+    name = "model.layers.1.mlp.up_proj.weight"
+    real = plain.lm.model.state_dict
+
+    class Deaf(torch.Tensor):
+        def copy_(self, *_: object) -> torch.Tensor:
+            return self
+
+    def with_one_deaf(**kwargs: object) -> dict[str, torch.Tensor]:
+        found = dict(real(**kwargs))
+        return found | {name: found[name].detach().as_subclass(Deaf)}
+
+    monkeypatch.setattr(plain.lm.model, "state_dict", with_one_deaf)
+    with pytest.raises(engines.StaleWeights, match=r"a merge: tensor .* did not reach"):
+        plain.stream(tensors_of(models[1]).items(), "a merge")
+
+
 def test_both_engines_give_the_same_answers_item_by_item(
     home: Path, tmp_path: Path, vllm: engines.Engine, models: list[Path]
 ) -> None:

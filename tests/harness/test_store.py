@@ -150,3 +150,108 @@ def test_snapshots_leave_no_scratch_files_behind(written: store.Writer) -> None:
         written.snapshot(now=True)
     found = {path.name for path in snapshot_path().parent.iterdir()}
     assert found - {"store.duckdb.wal"} == {"snapshot.duckdb", "store.duckdb"}
+
+
+# --- schema versions ---------------------------------------------------------------------------
+
+OLD = {
+    "runs": "('r', 'm', '{\"pivot\": \"en\"}', '2024-10-10', NULL, 'done', 'c', false, '{}', '{}', "
+    "NULL)",
+    "artifacts": "('a', 'train', 'label', 'f', '/a', '{\"bytes\": 5}', '2024-10-10')",
+    "cells": "('c', 'k', 'f', 't', '1.0', 'd', '/t', 'acc', 'none', 0.5, NULL, 2, '{}', '{}', 1.0, "
+    "'r', '2024-10-10')",
+    "items": "('c', 0, 'i0', 'known', 'Q: ఎన్ని?', 'out', 'e', 'g', true, ['a', 'b'], [-1.5, -2.0], "
+    "NULL), ('c', 1, 'i1', 'new', 'Q', NULL, NULL, 'g', false, NULL, NULL, '{\"x\": 1}')",
+    "placements": "('m', 0, 'maec', 'MAEC', 'maec', 'math', 'te', 3, 'k', '/m', 'c'), "
+    "('m', 1, 'tv', 'TV', 'merging', 'math', 'te', 3, 'l', '/l', NULL)",
+}
+
+
+@pytest.fixture
+def old(home: Path) -> dict[str, list[tuple]]:
+    """A store of the first schema with rows in every table; returns them."""
+    home.mkdir()
+    with duckdb.connect(str(store_path())) as connection:
+        connection.execute(store.MIGRATIONS[0])
+        connection.execute("INSERT INTO schema_version VALUES (1)")
+        for table, values in OLD.items():
+            connection.execute(f"INSERT INTO {table} VALUES {values}")
+        tables = {row[0] for row in connection.execute("SHOW TABLES").fetchall()}
+        assert tables == OLD.keys() | {"schema_version"}
+        return {
+            table: connection.execute(f"SELECT * FROM {table} ORDER BY ALL").fetchall()
+            for table in OLD
+        }
+
+
+def test_a_store_of_the_first_schema_is_migrated_with_nothing_lost(
+    old: dict[str, list[tuple]],
+) -> None:
+    with store.writer() as writer:
+        writer.snapshot(now=True)
+    for path in (store_path(), snapshot_path()):
+        with duckdb.connect(str(path), read_only=True) as connection:
+
+            def rows(query: str, connection: duckdb.DuckDBPyConnection = connection) -> list:
+                return connection.execute(query).fetchall()
+
+            assert rows("SELECT version FROM schema_version") == [(len(store.MIGRATIONS),)]
+            for table in OLD.keys() - {"placements"}:
+                assert rows(f"SELECT * FROM {table} ORDER BY ALL") == old[table], table
+            assert (
+                rows(
+                    "SELECT matrix, row, method, title, family, ability, language, seed, "
+                    "model_key, model_path, cell FROM placements ORDER BY ALL"
+                )
+                == old["placements"]
+            )
+            assert rows("SELECT DISTINCT variant, asked FROM placements") == [("", "math")]
+    placed = store.placed()
+    assert list(placed["score"].dropna()) == [0.5]
+    assert list(store.outcomes("m")["correct"]) == [True, False]
+
+
+def test_a_migrated_store_takes_what_a_new_one_takes(old: dict[str, list[tuple]]) -> None:
+    with store.writer() as writer:
+        text = {**items("t", [True])[0], "correct": None}
+        writer.commit_cell(cell("t"), [text])
+        with pytest.raises(duckdb.ConstraintException):
+            writer.commit_cell(cell("u"), [text, text])
+        writer.claim_questions("test", ["q"], "matrix.yaml")
+        writer.snapshot(now=True)
+    with store.writer() as writer:  # a second time there is nothing to migrate
+        writer.commit_cell(cell("v"), items("v", [True]))
+
+
+def test_a_migration_that_fails_leaves_the_store_as_it_was(
+    old: dict[str, list[tuple]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = (*store.MIGRATIONS, "DROP TABLE items; SELECT * FROM nowhere")
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "MIGRATIONS", broken)
+        with pytest.raises(duckdb.Error), store.writer():
+            pass
+    with duckdb.connect(str(store_path())) as connection:
+        assert connection.execute("SELECT * FROM items ORDER BY ALL").fetchall() == old["items"]
+
+
+def test_a_snapshot_of_an_older_schema_can_be_read_and_stays_as_it_is(
+    old: dict[str, list[tuple]],
+) -> None:
+    store_path().rename(snapshot_path())
+    before = snapshot_path().read_bytes()
+    assert list(store.placed()["score"].dropna()) == [0.5]
+    assert list(store.outcomes("m")["correct"]) == [True, False]
+    assert store.trials() == []
+    assert store.known() == ({"c"}, {"a": "f"})
+    assert snapshot_path().read_bytes() == before
+
+
+def test_a_snapshot_of_a_newer_schema_is_refused_in_one_line(home: Path) -> None:
+    with store.writer() as writer:
+        writer.snapshot(now=True)
+    with duckdb.connect(str(snapshot_path())) as connection:
+        connection.execute("UPDATE schema_version SET version = 999")
+    with pytest.raises(InputError, match="schema version 999") as caught:
+        store.placed()
+    assert "\n" not in str(caught.value)
