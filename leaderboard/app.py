@@ -33,6 +33,9 @@ def main() -> None:
         key="ability",
     )
     _progress(placed)
+    points = list(placed["variant"].unique())
+    if len(points) > 1:
+        placed = placed[placed["variant"] == st.selectbox("Variant", points, key="variant")]
     # what models forgot is no part of their accuracy
     placed = placed[placed["asked"] == placed["ability"]]
     pivot = str(placed["pivot"].iloc[0])
@@ -60,7 +63,8 @@ def _ranking(placed: pd.DataFrame, ability: str, pivot: str, table: pd.DataFrame
     table = table.assign(family=families)[["family", *table.columns]]
     sizes = sorted(own["n"].dropna().astype(int).unique())
     count = "–".join(str(size) for size in dict.fromkeys([sizes[0], sizes[-1]])) if sizes else "0"
-    st.subheader(f"{ability}: % correct")
+    split = own["split"].iloc[0]
+    st.subheader(f"{ability}: % correct on {split} items")
     st.dataframe(
         table.reset_index(),
         hide_index=True,

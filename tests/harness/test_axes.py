@@ -17,7 +17,12 @@ SETTINGS = {
     "documents": {"general": 100, "pivot": 80, "ability": 60, "translated": 40},
     "training": {role: {"steps": 1, "learning_rate": 0.001} for role in ROLES},
 }
-SMALL = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+SMALL = {
+    "hidden_size": 64,
+    "num_attention_heads": 2,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+}
 
 
 def matrix(folder: Path, **changes: object) -> Matrix:
@@ -84,7 +89,7 @@ def test_labels_of_variants_are_unique(tmp_path: Path) -> None:
         ({"corpus_fraction": {"language": 0.0}}, "corpus_fraction.language"),
         ({"corpus_fraction": {"ability": 1.5}}, "corpus_fraction.ability"),
         ({"corpus_fraction": {"pivot": 0.5}}, "unknown key 'corpus_fraction.pivot'"),
-        ({"base": {"num_attention_heads": 3}}, "even multiple of num_attention_heads"),
+        ({"base": {"num_attention_heads": 3}}, "32 × num_attention_heads"),
         ({"base": {"layers": 2}}, "unknown key 'base.layers'"),
         ({"base": {"num_hiden_layers": 2}}, "did you mean 'num_hidden_layers'?"),
         (
@@ -185,7 +190,7 @@ def test_the_shipped_size_uses_the_shipped_base(home: Path, tmp_path: Path) -> N
     assert shipped.kind == "base" and shipped.path == world.EMBEDDED_BASE
     assert base(tmp_path, EmbeddedModel().model_dump()).key == shipped.key
     assert base(tmp_path, {}).key == shipped.key
-    for size in ({"num_hidden_layers": 5}, {"hidden_size": 96}, {"intermediate_size": 345}):
+    for size in ({"num_hidden_layers": 5}, {"hidden_size": 256}, {"intermediate_size": 345}):
         assert base(tmp_path, size).kind == "pretrain", size
 
 
