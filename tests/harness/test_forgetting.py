@@ -13,6 +13,7 @@ from harness.spec import Matrix, load_matrix
 from harness.table import rows
 from maec.errors import InputError
 from tests.harness.models import random_model
+from tests.harness.test_embedded_corpora import statements
 from tests.harness.test_store import cell
 from tests.harness.test_tasks import load_with_lm_eval, matrix_file
 
@@ -36,11 +37,16 @@ def test_held_out_text_occurs_in_no_general_corpus(language: str) -> None:
     assert len(set(texts)) == len(texts) == 60
     assert [entry["text"] for entry in items.texts(language, 60)] == texts
     assert [entry["text"] for entry in items.texts(language, 7)] == texts[:7]
+    assert {len(list(statements(text))) for text in texts} == {1}
+    told = {statement for text in texts for statement in statements(text)}
+    assert {kind for kind, *_ in told} == {"math", "science"}
     for seed in range(3):
-        corpus = corpora.general(language, 3000, seed)
+        corpus = corpora.general(language, 6000, seed)
         whole = "\n".join(corpus)
-        assert len(corpus) == 3000
         assert not [text for text in texts if text in whole]
+        made = {statement for text in corpus for statement in statements(text)}
+        assert len(made) > 1000
+        assert not made & told
 
 
 def test_held_out_text_is_asked_whole_and_of_every_model(home: Path, tmp_path: Path) -> None:
