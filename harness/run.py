@@ -101,7 +101,9 @@ def _work(
                 _record(step, result, store, shown, outcome)
             for step, done, total in schedule.reports() if schedule else ():
                 shown.training(step, done, total)
-            groups = ready_models(left)
+            # an artifact exists a moment before its manifest comes back to be recorded
+            pending = schedule.pending if schedule else set()
+            groups = ready_models([cell for cell in left if cell.model.key not in pending])
             if not groups:
                 if schedule is None or schedule.idle:
                     return  # what is left waits for steps that failed

@@ -32,6 +32,11 @@ class Schedule:
         """Whether nothing is running or waiting any more."""
         return not self._running and not self._waiting
 
+    @property
+    def pending(self) -> set[str]:
+        """Keys of steps whose result :meth:`ended` has yet to give; their artifacts may exist."""
+        return {*self._waiting, *(step.key for step in self._running.values())}
+
     def ended(self, timeout: float) -> Iterator[tuple[Step, dict[str, Any] | BaseException]]:
         """Steps that ended since the last call, with their manifests or what went wrong.
 

@@ -93,10 +93,11 @@ class _Lane:
     models: dict[str, Step] = field(default_factory=dict)
     begun: float = 0.0
 
-    @property
-    def ready(self) -> bool:
+    def ready(self, pending: set[str]) -> bool:
+        """Whether the trial's models can be served: all made, none among ``pending``."""
         needed = [part for step in self.models.values() for part in stored(step)]
-        return self.trial is not None and all(part.done for part in needed)
+        made = all(part.done and part.key not in pending for part in needed)
+        return self.trial is not None and made
 
 
 def sweeps(
@@ -282,7 +283,8 @@ class _Search:
         for lane in lanes:
             if lane.left and lane.trial is None:
                 self._ask(lane)
-        ready = [lane for lane in lanes if lane.left and lane.ready]
+        pending = self._schedule.pending
+        ready = [lane for lane in lanes if lane.left and lane.ready(pending)]
         for step, result in self._schedule.ended(timeout=0 if ready else 0.25):
             self._ended(step, result, lanes)
         for step, done, total in self._schedule.reports():

@@ -5,13 +5,18 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import Future, wait
 from pathlib import Path
+from types import SimpleNamespace
 
 import duckdb
 import pytest
+from rich.console import Console
 
 from harness.run import remembered_interrupt
-from harness.schedule import urgency
+from harness.run import run as run_here
+from harness.schedule import Schedule, urgency
+from harness.spec import load_matrix
 from harness.steps import Step
 from tests.harness.models import random_model
 from tests.harness.test_tasks import matrix_file
@@ -128,6 +133,56 @@ def test_scores_survive_without_their_artifacts_and_the_models_are_not_made_agai
     done = run(path, home)
     assert done.returncode == 0 and "nothing to do" in done.stderr
     assert not (home / "artifacts").exists()
+
+
+def test_a_step_is_pending_until_its_result_was_given_though_its_artifact_exists(
+    home: Path,
+) -> None:
+    first = Step("train", {"number": 1})
+    second = Step("train", {"number": 2}, {"start": first})
+    futures: dict[str, Future] = {}
+
+    class Pool:
+        def submit(self, _: object, step: Step) -> Future:
+            return futures.setdefault(step.key, Future())
+
+    def exists(step: Step) -> None:
+        step.folder.mkdir(parents=True)
+        (step.folder / "manifest.json").write_text("{}")
+
+    schedule = Schedule([first, second], SimpleNamespace(pool=Pool()))
+    assert schedule.pending == {first.key, second.key}
+    exists(first)
+    assert first.done
+    assert list(schedule.ended(timeout=0)) == []
+    assert schedule.pending == {first.key, second.key}
+    futures[first.key].set_result({"seconds": 1})
+    assert list(schedule.ended(timeout=0)) == [(first, {"seconds": 1})]
+    assert schedule.pending == {second.key}
+    exists(second)
+    futures[second.key].set_result({"seconds": 2})
+    assert list(schedule.ended(timeout=0)) == [(second, {"seconds": 2})]
+    assert schedule.pending == set() and schedule.idle
+
+
+def test_what_is_scored_was_recorded_however_late_its_manifest_comes_back(
+    tmp_path: Path, home: Path, small: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Schedule.ended
+
+    def late(self: Schedule, timeout: float) -> Iterator:
+        # the artifact is there, the driver has not heard of it yet
+        if self._running and not getattr(self, "_waited", False):
+            self._waited = True
+            wait(self._running)
+            return iter(())
+        return real(self, timeout)
+
+    monkeypatch.setattr(Schedule, "ended", late)
+    path = matrix_file(tmp_path, methods=["f-cpt-a"], **small)
+    outcome = run_here(load_matrix(path), Console(quiet=True))
+    assert (outcome.cells, outcome.failures) == (2, {})
+    assert counts(home) == (2, 1)
 
 
 def test_the_longest_chain_of_work_goes_first(home: Path) -> None:

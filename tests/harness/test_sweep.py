@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ from harness.home import store_path
 from harness.identity import digest
 from harness.run import run
 from harness.spec import ROLES, Matrix, load_matrix
+from harness.steps import Step
+from harness.streams import stored
 from harness.sweep_table import by_sweep, chosen
 from maec.errors import InputError
 from tests.conftest import CHECKOUT, NANO, environment
@@ -379,6 +382,41 @@ def test_two_entries_that_make_the_same_models_share_their_sweep(
     matrix = embedded(tmp_path, languages=["te"], abilities=["math"], methods=entries)
     first, second = search(matrix, [], 3)
     assert first == second and len(first) == 3
+
+
+def test_what_a_trial_trained_is_recorded_however_late_its_manifest_comes_back(
+    tmp_path: Path, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running: list[Future] = []
+
+    class Pool:
+        def submit(self, _: object, step: Step) -> Future:
+            step.folder.mkdir(parents=True)
+            (step.folder / "manifest.json").write_text("{}")
+            running.append(Future())
+            return running[-1]
+
+    @contextmanager
+    def workers(*_: object) -> Iterator[Any]:
+        yield SimpleNamespace(reports=SimpleQueue(), pool=Pool())
+
+    real = sweep.Schedule.ended
+    calls = []
+
+    def late(self: sweep.Schedule, timeout: float) -> Iterator:
+        calls.append(timeout)
+        if len(calls) % 3 == 0:
+            while running:
+                running.pop().set_result({"seconds": 2.0, "fingerprint": "f"})
+        return real(self, 0)
+
+    monkeypatch.setattr(sweep, "start_workers", workers)
+    monkeypatch.setattr(sweep, "stored", stored)
+    monkeypatch.setattr(sweep.Schedule, "ended", late)
+    matrix = embedded(tmp_path, abilities=["math"])
+    (trials,) = search(matrix, ["f-cpt-a"], 3)
+    assert [trial["training_seconds"] for trial in trials] == [2.0] * 3
+    assert recorded("SELECT count(*) FROM artifacts") == [(3,)]
 
 
 def test_the_chosen_point_is_the_best_and_the_first_among_equals() -> None:
