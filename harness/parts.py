@@ -124,9 +124,9 @@ class Parts:
         """Θ_o trained on C_{L0,A} of all ``abilities`` with C_{L0} mixed in, all trainable."""
         return self.train("ability", self.ability_text(abilities), rate=rate)
 
-    def ability_models(self, abilities: Sequence[str]) -> dict[str, Step]:
+    def ability_models(self, abilities: Sequence[str], *, rate: float = 1.0) -> dict[str, Step]:
         """One such model for each of ``abilities``."""
-        return {ability: self.ability_model([ability]) for ability in abilities}
+        return {ability: self.ability_model([ability], rate=rate) for ability in abilities}
 
     def _corpus(self, size: str, language: str, ability: str | None = None) -> Corpus:
         if size not in self.documents:

@@ -232,7 +232,7 @@ def _keep_apart(matrix: Matrix, wanted: Sequence[Sweep], store: Writer) -> None:
                 "start": dict(sweep.start),
                 "languages": list(sweep.tasks),
                 "items": len(asked),
-                "sampler": "all points" if _points(sweep.space) else "TPE",
+                "sampler": "random points" if _points(sweep.space) else "TPE",
                 "versions": {**versions(), "optuna": optuna.__version__},
                 "commit": machine.commit()[0],
                 "created": datetime.now(UTC),
@@ -386,10 +386,14 @@ def _sampler(sweep: Sweep, number: int) -> optuna.samplers.BaseSampler:
 
 
 def _points(space: methods.Space) -> list[dict[str, Any]] | None:
-    """Every point of a finite space; None where a parameter has a range."""
+    """Every point of a finite space, shuffled; None where a parameter has a range.
+
+    A budget below their number tries them at random, none twice.
+    """
     if not all(isinstance(where, tuple) for where in space.values()):
         return None
-    return [dict(zip(space, values, strict=True)) for values in product(*space.values())]
+    points = [dict(zip(space, values, strict=True)) for values in product(*space.values())]
+    return sorted(points, key=digest)
 
 
 def _within(value: Any, where: methods.Range | tuple) -> bool:

@@ -12,9 +12,9 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from harness.parts import Parts
 from harness.steps import Step
@@ -49,8 +49,11 @@ class Range:
     log: bool = False
 
 
-RATE = Range(0.25, 4.0, log=True)
-"""Where sweeps look for a factor on a role's learning rate."""
+Rate = Annotated[float, Field(gt=0)]
+"""A factor on the learning rate that the matrix gives for a role."""
+
+RATE = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Factors on a role's learning rate that sweeps try; few, so that methods share trained models."""
 
 Space = Mapping[str, Range | tuple]
 """Parameters that a sweep searches: a range each, or the values to choose from."""

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from harness.methods import Info, Range
+from harness.methods import RATE, Info, Range, Rate
 from harness.methods.maec import Share, Weight
 from harness.parts import Parts
 from harness.steps import PACK, Step
@@ -22,6 +22,7 @@ INFO = Info(
 )
 
 SEARCH = {
+    "rate": RATE,
     "channels": Range(0.05, 0.8),
     "scale": Range(0.4, 1.6),
     "language_scale": Range(0.0, 1.2),
@@ -35,12 +36,14 @@ def build(
     channels: Share = 0.05,
     scale: Weight = 1.0,
     language_scale: Weight = 1.0,
+    rate: Rate = 1.0,
     documents: Annotated[int, Field(ge=1)] = 200,
 ) -> Step:
     """``channels`` is the share transferred, found on ``documents`` documents of C_{L0,A}."""
     languages = parts.language_models() if language_scale else {}
     packs = {
-        PACK + ability: _transfer(parts, ability, channels, documents) for ability in abilities
+        PACK + ability: _transfer(parts, ability, channels, documents, rate)
+        for ability in abilities
     }
     return Step(
         kind="combine",
@@ -57,8 +60,8 @@ def build(
     )
 
 
-def _transfer(parts: Parts, ability: str, channels: float, documents: int) -> Step:
-    trained = parts.ability_model([ability])
+def _transfer(parts: Parts, ability: str, channels: float, documents: int, rate: float) -> Step:
+    trained = parts.ability_model([ability], rate=rate)
     mask = Step(
         kind="locate",
         settings={

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from harness.methods import Info
+from harness.methods import Info, Rate
 from harness.methods.f_cpt_a import SEARCH as SEARCH
-from harness.methods.f_cpt_a import Rate
 from harness.parts import Parts
 from harness.steps import Step
 

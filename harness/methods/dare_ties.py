@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from harness.methods import Info
+from harness.methods import Info, Rate
 from harness.methods.ties import SEARCH as SEARCH
 from harness.methods.ties import Density
 from harness.methods.tv import Scale, merged
@@ -19,7 +19,7 @@ def build(
     scale: Scale = 1.0,
     language_scale: Scale = 1.0,
     density: Density = 0.5,
+    rate: Rate = 1.0,
 ) -> Step:
-    return merged(
-        parts, abilities, "dare_ties", scale, language_scale, density=density, seed=parts.seed
-    )
+    drawn = {"density": density, "seed": parts.seed}
+    return merged(parts, abilities, "dare_ties", scale, language_scale, rate, **drawn)

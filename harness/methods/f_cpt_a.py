@@ -1,18 +1,12 @@
 """F-CPT_A: full continual pre-training on the pivot's ability corpus."""
 
 from collections.abc import Sequence
-from typing import Annotated
 
-from pydantic import Field
-
-from harness.methods import RATE, Info
+from harness.methods import RATE, Info, Rate
 from harness.parts import Parts
 from harness.steps import Step
 
 INFO = Info(title="Full CPT, ability", family="training-based", data="C_L0,A")
-
-Rate = Annotated[float, Field(gt=0)]
-"""A factor on the learning rate that the matrix gives for the role."""
 
 SEARCH = {"rate": RATE}
 

@@ -5,8 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from harness.methods import RATE, Info
-from harness.methods.f_cpt_a import Rate
+from harness.methods import RATE, Info, Rate
 from harness.parts import Parts
 from harness.steps import Corpus, Step
 

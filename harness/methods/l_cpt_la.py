@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from harness.methods import Info
-from harness.methods.f_cpt_a import Rate
+from harness.methods import Info, Rate
 from harness.methods.f_cpt_la import SEARCH as SEARCH
 from harness.methods.f_cpt_la import Repeats, mixture
 from harness.parts import Parts

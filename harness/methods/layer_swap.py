@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from harness.methods import Info
+from harness.methods import RATE, Info, Rate
 from harness.parts import Parts
 from harness.steps import Step
 
@@ -17,11 +17,15 @@ INFO = Info(
     title="Layer swapping", family="merging", data="C_Lj + C_L0,A", reference="arXiv:2410.01335"
 )
 
-SEARCH = {"outer": (0.0, 0.25, 0.5)}
+SEARCH = {"rate": RATE, "outer": (0.0, 0.25, 0.5)}
 
 
 def build(
-    parts: Parts, abilities: Sequence[str], *, outer: Annotated[float, Field(ge=0, le=0.5)] = 0.25
+    parts: Parts,
+    abilities: Sequence[str],
+    *,
+    outer: Annotated[float, Field(ge=0, le=0.5)] = 0.25,
+    rate: Rate = 1.0,
 ) -> Step:
     """``outer`` is the share of layers at either end that the language model gives."""
     return Step(
@@ -29,7 +33,7 @@ def build(
         settings={"method": "passthrough", "outer": outer},
         inputs={
             "language": parts.one_language_model(),
-            "ability": parts.ability_model(abilities),
+            "ability": parts.ability_model(abilities, rate=rate),
         },
         label=f"layer swap {'+'.join(abilities)}",
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from harness.methods import Info, Range
+from harness.methods import RATE, Info, Range, Rate
 from harness.methods.tv import Scale, merged
 from harness.parts import Parts
 from harness.steps import Step
@@ -12,11 +12,16 @@ INFO = Info(
 )
 
 # a mean: only the ratio of the two counts
-SEARCH = {"language_scale": Range(0.1, 2.0, log=True)}
+SEARCH = {"rate": RATE, "language_scale": Range(0.1, 2.0, log=True)}
 
 
 def build(
-    parts: Parts, abilities: Sequence[str], *, scale: Scale = 1.0, language_scale: Scale = 1.0
+    parts: Parts,
+    abilities: Sequence[str],
+    *,
+    scale: Scale = 1.0,
+    language_scale: Scale = 1.0,
+    rate: Rate = 1.0,
 ) -> Step:
     return merged(
         parts,
@@ -24,6 +29,7 @@ def build(
         "linear",
         scale,
         language_scale,
+        rate,
         base_model=None,
         parameters={"normalize": True},
     )

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from harness.methods import Info, Range
+from harness.methods import RATE, Info, Range, Rate
 from harness.parts import Parts
 from harness.steps import PACK, Step
 
@@ -25,6 +25,7 @@ Weight = Annotated[float, Field(ge=0)]
 
 # α is left out: R(A) has the scale γ·α, so that searching both would search one thing twice
 SEARCH = {
+    "rate": RATE,
     "k1": (0.2, 0.4, 0.7),
     "importance": ("value_change", "gradient"),
     "beta": Range(0.0, 0.4),
@@ -50,12 +51,14 @@ def build(
     granularity: Literal["parameter", "row"] = "parameter",
     importance: Literal["value_change", "gradient", "random"] = "value_change",
     freeze_embeddings: bool = False,
+    rate: Rate = 1.0,
 ) -> Step:
+    """``rate`` is a factor on the learning rate of the key neurons' training on the ability."""
     located = {"k1": k1, "granularity": granularity, "importance": importance} | (
         {"freeze_embeddings": True} if freeze_embeddings else {}
     )
     packs = {
-        PACK + ability: ability_pack(parts, ability, located, alpha=alpha, beta=beta)
+        PACK + ability: ability_pack(parts, ability, located, alpha=alpha, beta=beta, rate=rate)
         for ability in abilities
     }
     # λ = 0 drops R_lang, so that the language models need not be trained
@@ -77,11 +80,18 @@ def build(
 
 
 def ability_pack(
-    parts: Parts, ability: str, located: dict[str, Any], *, alpha: float, beta: float
+    parts: Parts,
+    ability: str,
+    located: dict[str, Any],
+    *,
+    alpha: float,
+    beta: float,
+    rate: float,
 ) -> Step:
     """R(A): locate N_A, train only N_A on the ability and on the pivot, take the difference."""
     mask = key_neurons(parts, ability, located)
-    models = {"ability": parts.train("key_neurons", parts.ability_text([ability]), mask=mask)}
+    text = parts.ability_text([ability])
+    models = {"ability": parts.train("key_neurons", text, mask=mask, rate=rate)}
     if beta:
         models["pivot"] = parts.train("pivot", [parts.pivot_general()], mask=mask)
     return Step(

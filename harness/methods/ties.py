@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from harness.methods import Info, Range, tv
+from harness.methods import Info, Range, Rate, tv
 from harness.methods.tv import Scale, merged
 from harness.parts import Parts
 from harness.steps import Step
@@ -24,5 +24,6 @@ def build(
     scale: Scale = 1.0,
     language_scale: Scale = 1.0,
     density: Density = 0.5,
+    rate: Rate = 1.0,
 ) -> Step:
-    return merged(parts, abilities, "ties", scale, language_scale, density=density)
+    return merged(parts, abilities, "ties", scale, language_scale, rate, density=density)

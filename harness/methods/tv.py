@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from harness.methods import Info, Range
+from harness.methods import RATE, Info, Range, Rate
 from harness.parts import Parts
 from harness.steps import Step
 
@@ -21,13 +21,19 @@ INFO = Info(
 
 Scale = Annotated[float, Field(ge=0)]
 
-SEARCH = {"scale": Range(0.4, 1.6), "language_scale": Range(0.0, 1.2)}
+SEARCH = {"rate": RATE, "scale": Range(0.4, 1.6), "language_scale": Range(0.0, 1.2)}
 
 
 def build(
-    parts: Parts, abilities: Sequence[str], *, scale: Scale = 1.0, language_scale: Scale = 1.0
+    parts: Parts,
+    abilities: Sequence[str],
+    *,
+    scale: Scale = 1.0,
+    language_scale: Scale = 1.0,
+    rate: Rate = 1.0,
 ) -> Step:
-    return merged(parts, abilities, "task_arithmetic", scale, language_scale)
+    """``rate`` is a factor on the learning rate of the ability models."""
+    return merged(parts, abilities, "task_arithmetic", scale, language_scale, rate)
 
 
 def merged(
@@ -36,10 +42,11 @@ def merged(
     method: str,
     scale: float,
     language_scale: float,
+    rate: float,
     **settings: Any,
 ) -> Step:
     """A merge, by mergekit, of the task vectors of each ability and each language model."""
-    trained = parts.ability_models(abilities)
+    trained = parts.ability_models(abilities, rate=rate)
     languages = parts.language_models() if language_scale else {}
     models = {**trained, **languages}
     weights = dict.fromkeys(trained, scale) | dict.fromkeys(languages, language_scale)
