@@ -99,15 +99,16 @@ def sweep(
 ) -> None:
     """Search a method's parameters on dev items; no sweep can ask a test item."""
     from harness import store
-    from harness import sweep as searching
+    from harness.search import run as search
     from harness.spec import load_matrix
+    from harness.sweep import sweeps
     from harness.sweep_table import by_sweep, curve, overview
 
     loaded = load_matrix(matrix)
-    wanted = searching.sweeps(loaded, method or (), abilities=ability or (), items=items, seed=seed)
+    wanted = sweeps(loaded, method or (), abilities=ability or (), items=items, seed=seed)
     console = Console(stderr=True)
     try:
-        failures = searching.run(loaded, wanted, budget, console, workers=workers)
+        failures = search(loaded, wanted, budget, console, workers=workers)
     except KeyboardInterrupt:
         print("harness: interrupted; run the same command again to go on", file=sys.stderr)
         raise typer.Exit(130) from None

@@ -5,24 +5,21 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from harness.engine import Engine, start
-from harness.evaluate import Questions, Result, evaluate, load
+from harness.engine import Engine
+from harness.evaluate import Result
+from harness.live import Live
 from harness.plan import Cell, Plan
-from harness.steps import Step
 from harness.store import Writer
-from harness.tasks import Task
 
 
 class Scorer:
-    """The live engine of a run, started when the first model is scored, and its figures."""
+    """Scores a run's models on a live engine, commits what they score, and keeps its figures."""
 
     def __init__(self, plan: Plan, store: Writer, run_id: str) -> None:
         self._plan = plan
         self._store = store
         self._run_id = run_id
-        self._engine: Engine | None = None
-        self._size = b""
-        self._questions: dict[tuple[str, ...], Questions] = {}
+        self._live = Live(plan.matrix.engine)
         self._scored = set(plan.scored)
         self.figures: dict[str, Any] = {}
 
@@ -44,12 +41,14 @@ class Scorer:
         return time.monotonic() - began
 
     def _evaluate(self, cells: Sequence[Cell]) -> None:
-        engine = self._started(cells[0].base)
-        model = cells[0].model
-        self.figures["switch_seconds"].append(round(engine.switch(model.folder), 4))
-        questions = self._loaded([cell.task for cell in cells])
+        engine = self._live.engine(cells[0].base)
+        self._started(engine)
+        seconds = engine.switch(cells[0].model.folder)
+        self.figures["switch_seconds"].append(round(seconds, 4))
+        tasks = [cell.task for cell in cells]
+        self._live.load(tasks)
         began = time.monotonic()
-        results = evaluate(engine, questions)
+        results = self._live.ask(engine, tasks)
         seconds = time.monotonic() - began
         items = sum(result.n for result in results.values())
         self._count(items, seconds)
@@ -57,30 +56,16 @@ class Scorer:
             result = results[cell.task.name]
             self._commit(cell, result, seconds * result.n / max(items, 1))
 
-    def _loaded(self, tasks: Sequence[Task]) -> Questions:
-        key = tuple(task.key for task in tasks)
-        if key not in self._questions:
-            self._questions[key] = load(tasks)
-        return self._questions[key]
-
-    def _started(self, base: Step) -> Engine:
-        """The engine for models of the size of ``base``; one at a time is held."""
-        size = (base.folder / "config.json").read_bytes()
-        if self._engine is not None and size != self._size:
-            self._engine.stop()
-            self._engine = None
-        if self._engine is None:
-            settings = self._plan.matrix.engine
-            self._engine, self._size = start(settings, base.folder), size
+    def _started(self, engine: Engine) -> None:
+        if not self.figures:
             self.figures = {
-                "kind": settings.kind,
-                "start_seconds": round(self._engine.start_seconds, 3),
+                "kind": self._plan.matrix.engine.kind,
+                "start_seconds": round(engine.start_seconds, 3),
                 "switch_seconds": [],
                 "items": 0,
                 "evaluation_seconds": 0.0,
                 "items_per_second": 0.0,
-            } | self.figures
-        return self._engine
+            }
 
     def _count(self, items: int, seconds: float) -> None:
         figures = self.figures

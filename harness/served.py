@@ -108,6 +108,8 @@ def _tagged(width: int, products: torch.Tensor) -> torch.Tensor:
 
 
 def _sorted(found: list[torch.Tensor]) -> Products:
+    if not found:
+        return {}
     widths, products = torch.cat(found, dim=1)
     # rows of zeros are padding; products are compared in sorted order, since fusing reorders rows
     return {

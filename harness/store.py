@@ -321,7 +321,8 @@ def placed(path: Path | None = None) -> pd.DataFrame:
         WITH files AS (
             SELECT matrix, arg_max(matrix_file, started) AS file FROM runs GROUP BY matrix)
         SELECT p.matrix, coalesce(f.file ->> '$.pivot', 'en') AS pivot,
-               coalesce(f.file ->> '$.base' = 'embedded', false) AS embedded,
+               coalesce(f.file ->> '$.base' = 'embedded'
+                        OR json_type(f.file, '$.base') = 'OBJECT', false) AS embedded,
                coalesce(f.file ->> '$.split', 'test') AS split,
                p.variant, p.method, p.title, p.family, p.ability, p.asked, p.language, p.seed,
                c.score, c.stderr, w.known, w.new, c.n, c.metrics, c.created, p.model_key,

@@ -94,7 +94,13 @@ class Method:
         return checked
 
     def model(self, parts: Parts, abilities: Sequence[str], parameters: Mapping[str, Any]) -> Step:
-        """The step that makes this method's model of ``abilities``."""
+        """The step that makes this method's model of ``abilities``.
+
+        Raises:
+            TypeError: ``abilities`` is one name, which would pass for a sequence of letters.
+        """
+        if isinstance(abilities, str):
+            raise TypeError(f"abilities: a sequence of names is needed, found {abilities!r}")
         allowed = parts.with_translations() if self.info.translated else parts
         return self.build(allowed, tuple(abilities), **self.check_parameters(parameters))
 

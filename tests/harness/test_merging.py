@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,20 +12,12 @@ import yaml
 from harness import methods
 from harness.spec import ROLES
 from harness.steps import Step
-from harness.workers import Workers, run_step, start_workers
+from harness.workers import Workers, run_step
 from maec.settings import TrainSettings
 from tests.harness.test_identity import SETTINGS, parts
 from tests.maec.checkpoints import llama, read, trained, write
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MAEC_HOME", str(tmp_path_factory.mktemp("home")))
-        with start_workers(1, 1) as started:
-            yield started
 
 
 @pytest.fixture(scope="module")

@@ -146,3 +146,8 @@ def test_frozen_embeddings_hold_no_key_neurons_and_the_rest_its_share(
     movable = [entries for name, entries in mask.items() if name not in frozen]
     size = sum(entries.numel() for entries in movable)
     assert sum(int(entries.sum()) for entries in movable) == math.floor(0.3 * size + 0.5)
+
+
+def test_one_name_is_not_taken_for_a_sequence_of_abilities() -> None:
+    with pytest.raises(TypeError, match="found 'math'"):
+        methods.load("base").model(parts(), "math", {})

@@ -1,6 +1,5 @@
 """A merge streamed into an engine is the merge that its step would write, tensor by tensor."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from harness.execute import execute
 from harness.spec import ROLES
 from harness.steps import Step
 from harness.streams import stored, streams, tensors
-from harness.workers import Workers, run_step, start_workers
+from harness.workers import Workers, run_step
 from maec.settings import TrainSettings
 from tests.harness.test_identity import SETTINGS, parts
 from tests.maec.checkpoints import llama, read, trained, write
@@ -106,14 +105,6 @@ def test_a_streamed_combination_equals_the_artifact_bit_for_bit(
     assert any((theirs[name] != base[name]).any() for name in base)
     for name, tensor in theirs.items():
         np.testing.assert_array_equal(ours[name], tensor, err_msg=name, strict=True)
-
-
-@pytest.fixture(scope="module")
-def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MAEC_HOME", str(tmp_path_factory.mktemp("home")))
-        with start_workers(1, 1) as started:
-            yield started
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ import pytest
 from rich.console import Console
 
 from harness import cli, methods, store, sweep, tasks
+from harness import search as searching
 from harness.home import store_path
 from harness.identity import digest
 from harness.run import run
@@ -76,8 +77,8 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         pytest.fail("work began")
 
-    monkeypatch.setattr(sweep, "start", refuse)
-    monkeypatch.setattr(sweep, "start_workers", refuse)
+    monkeypatch.setattr(searching, "Live", refuse)
+    monkeypatch.setattr(searching, "start_workers", refuse)
 
 
 def recorded(query: str) -> list[tuple]:
@@ -93,7 +94,7 @@ def test_one_test_question_among_the_dev_questions_is_refused_before_any_work(
     matrix = local(tmp_path, dev)
     wanted = sweep.sweeps(matrix, ["tv"])
     with pytest.raises(InputError, match="1 of these dev questions are test questions") as caught:
-        sweep.run(matrix, wanted, 4, QUIET)
+        searching.run(matrix, wanted, 4, QUIET)
     assert "\n" not in str(caught.value)
     assert recorded("SELECT count(*) FROM sweeps") == [(0,)]
     assert recorded("SELECT count(*) FROM sweep_questions") == [(0,)]
@@ -200,18 +201,21 @@ class Search:
 
     def __call__(self, matrix: Matrix, names: list[str], budget: int, **options: Any) -> list:
         wanted = sweep.sweeps(matrix, names, **options)
-        assert sweep.run(matrix, wanted, budget, QUIET) == {}
+        assert searching.run(matrix, wanted, budget, QUIET) == {}
         found = by_sweep(store.trials())
         return [found[entry.key] for entry in wanted]
 
-    def start(self, *_: object) -> "Search":
+    def live(self, _: object) -> "Search":
         self.starts += 1
+        return self
+
+    def engine(self, _: Step) -> "Search":
         return self
 
     def switch(self, folder: Path) -> None:
         self.served = folder
 
-    def evaluate(self, _: object, asked: list[tasks.Task]) -> dict[str, Any]:
+    def ask(self, _: object, asked: list[tasks.Task]) -> dict[str, Any]:
         self.asked += asked
         return {
             task.name: SimpleNamespace(
@@ -238,12 +242,10 @@ def search(home: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
 
     real = store.Writer.record_trial
     monkeypatch.setattr(store.Writer, "record_trial", record)
-    monkeypatch.setattr(sweep, "start", made.start)
-    monkeypatch.setattr(sweep, "start_workers", no_workers)
-    monkeypatch.setattr(sweep, "stored", lambda step: [])
-    monkeypatch.setattr(sweep, "streams", lambda step: False)
-    monkeypatch.setattr(sweep, "load", list)
-    monkeypatch.setattr(sweep, "evaluate", made.evaluate)
+    monkeypatch.setattr(searching, "Live", made.live)
+    monkeypatch.setattr(searching, "start_workers", no_workers)
+    monkeypatch.setattr(searching, "stored", lambda step: [])
+    monkeypatch.setattr(searching, "streams", lambda step: False)
     return made
 
 
@@ -292,18 +294,20 @@ def test_the_matrix_own_point_comes_first_and_the_budget_is_the_same_for_all(
     entries = [{"name": "tv", "scale": 0.75}, {"name": "f-cpt-a", "label": "mine"}]
     matrix = embedded(tmp_path, methods=entries, abilities=["math"])
     tv, ability = search(matrix, [], 11)
-    assert [len(tv), len(ability)] == [11, 11]
-    assert tv[0]["parameters"] == {"scale": 0.75, "language_scale": 1.0}
+    # five rates are all that there is to try for the other
+    assert [len(tv), len(ability)] == [11, 5]
+    assert tv[0]["parameters"] == {"rate": 1.0, "scale": 0.75, "language_scale": 1.0}
     assert ability[0]["parameters"] == {"rate": 1.0}
     assert [trial["number"] for trial in tv] == list(range(11))
     assert search.starts == 1
     for trials in (tv, ability):
         space = methods.load(trials[0]["method"].replace("mine", "f-cpt-a")).space
-        assert len({json.dumps(trial["parameters"]) for trial in trials}) == 11
+        assert len({json.dumps(trial["parameters"]) for trial in trials}) == len(trials)
         for trial in trials:
             assert trial["parameters"].keys() == space.keys()
             for name, value in trial["parameters"].items():
-                assert space[name].low <= value <= space[name].high
+                where = space[name]
+                assert value in where if name == "rate" else where.low <= value <= where.high
             assert trial["score"] == pytest.approx(sum(trial["by_language"].values()) / 2)
             assert list(trial["by_language"]) == ["te", "es"]
 
@@ -324,7 +328,7 @@ def test_a_sweep_that_is_done_does_nothing_more(tmp_path: Path, search: Search) 
 def test_an_interrupted_sweep_goes_on_as_if_it_had_never_stopped(
     tmp_path: Path, home: Path, search: Search, monkeypatch: pytest.MonkeyPatch, stop_after: int
 ) -> None:
-    # more trials than are tried at random, and a finite space beside them
+    # more trials than are tried at random, and finite spaces: one of 5 points, one of 15
     matrix = embedded(tmp_path, abilities=["math"], methods=["tv", "f-cpt-a", "layer-swap"])
     search.stop_after = stop_after
     with pytest.raises(KeyboardInterrupt):
@@ -334,7 +338,7 @@ def test_an_interrupted_sweep_goes_on_as_if_it_had_never_stopped(
     resumed = [points(trials) for trials in search(matrix, [], 14)]
     monkeypatch.setenv("MAEC_HOME", str(tmp_path / "undisturbed"))
     assert [points(trials) for trials in search(matrix, [], 14)] == resumed
-    assert [len(trials) for trials in resumed] == [14, 14, 3]
+    assert [len(trials) for trials in resumed] == [14, 5, 14]
 
 
 def test_the_search_learns_from_what_it_has_seen(tmp_path: Path, search: Search) -> None:
@@ -356,23 +360,34 @@ def test_the_search_learns_from_what_it_has_seen(tmp_path: Path, search: Search)
         patch.setattr(sweep.Sweep, "models", models)
         search.value = toward
         (trials,) = search(matrix, [], 40)
-    at_random = [trial["score"] for trial in trials[1 : sweep.STARTUP]]
+    at_random = [trial["score"] for trial in trials[1 : searching.STARTUP]]
     late = [trial["score"] for trial in trials[30:]]
     assert sum(late) / len(late) > sum(at_random) / len(at_random)
 
 
-@pytest.mark.parametrize("outer", [0.25, 0.5, 0.4])
+@pytest.mark.parametrize("rate", [1.0, 0.25, 3.0])
 def test_a_finite_space_ends_when_all_of_it_was_tried(
-    tmp_path: Path, search: Search, outer: float
+    tmp_path: Path, search: Search, rate: float
 ) -> None:
-    entries = [{"name": "layer-swap", "outer": outer}]
+    entries = [{"name": "f-cpt-a", "rate": rate}]
     matrix = embedded(tmp_path, abilities=["math"], methods=entries)
     (trials,) = search(matrix, [], 8)
-    tried = [trial["parameters"]["outer"] for trial in trials]
-    assert sorted(tried) == [0.0, 0.25, 0.5]
-    assert tried[0] == outer or outer == 0.4
+    tried = [trial["parameters"]["rate"] for trial in trials]
+    assert sorted(tried) == [0.25, 0.5, 1.0, 2.0, 4.0]
+    assert tried[0] == rate or rate == 3.0
     (again,) = search(matrix, [], 8)
     assert again == trials
+
+
+def test_a_budget_below_a_finite_space_tries_points_from_all_over_it(
+    tmp_path: Path, search: Search
+) -> None:
+    matrix = embedded(tmp_path, abilities=["math"], methods=["f-cpt-la"])
+    (trials,) = search(matrix, [], 10)
+    tried = [tuple(trial["parameters"].values()) for trial in trials]
+    assert len(set(tried)) == 10
+    # in order, the first ten of twenty would have half of the repeats alone
+    assert all(len(set(values)) > 3 for values in zip(*tried, strict=True))
 
 
 def test_two_entries_that_make_the_same_models_share_their_sweep(
@@ -400,19 +415,19 @@ def test_what_a_trial_trained_is_recorded_however_late_its_manifest_comes_back(
     def workers(*_: object) -> Iterator[Any]:
         yield SimpleNamespace(reports=SimpleQueue(), pool=Pool())
 
-    real = sweep.Schedule.ended
+    real = searching.Schedule.ended
     calls = []
 
-    def late(self: sweep.Schedule, timeout: float) -> Iterator:
+    def late(self: searching.Schedule, timeout: float) -> Iterator:
         calls.append(timeout)
         if len(calls) % 3 == 0:
             while running:
                 running.pop().set_result({"seconds": 2.0, "fingerprint": "f"})
         return real(self, 0)
 
-    monkeypatch.setattr(sweep, "start_workers", workers)
-    monkeypatch.setattr(sweep, "stored", stored)
-    monkeypatch.setattr(sweep.Schedule, "ended", late)
+    monkeypatch.setattr(searching, "start_workers", workers)
+    monkeypatch.setattr(searching, "stored", stored)
+    monkeypatch.setattr(searching.Schedule, "ended", late)
     matrix = embedded(tmp_path, abilities=["math"])
     (trials,) = search(matrix, ["f-cpt-a"], 3)
     assert [trial["training_seconds"] for trial in trials] == [2.0] * 3

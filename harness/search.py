@@ -1,0 +1,278 @@
+"""Bring sweeps to their budget: ask Optuna for points, train what they need, score them.
+
+Merges go straight into the live engine. Test questions cannot be asked here: the store refuses a
+sweep one of whose questions is a test question, before anything is evaluated.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import optuna
+from rich.console import Console
+from rich.progress import Progress
+
+from harness import machine, methods, tasks
+from harness.board import COLUMNS
+from harness.engine import Engine
+from harness.execute import versions
+from harness.identity import digest
+from harness.live import Live
+from harness.run import record_artifact, remembered_interrupt, worker_count
+from harness.schedule import Schedule
+from harness.spec import Matrix
+from harness.steps import Step, missing
+from harness.store import Writer, writer
+from harness.streams import stored, streams, tensors
+from harness.sweep import Sweep
+from harness.workers import start_workers
+from maec.errors import InputError
+
+STARTUP = 8
+"""Trials at random before the search models what it has seen."""
+
+
+@dataclass
+class _Lane:
+    """A sweep on its way: the study, and the trial that waits for its models."""
+
+    sweep: Sweep
+    study: optuna.Study
+    tried: int
+    left: int
+    trial: optuna.trial.Trial | None = None
+    models: dict[str, Step] = field(default_factory=dict)
+    begun: float = 0.0
+
+    def ready(self, pending: set[str]) -> bool:
+        """Whether the trial's models can be served: all made, none among ``pending``."""
+        needed = [part for step in self.models.values() for part in stored(step)]
+        made = all(part.done and part.key not in pending for part in needed)
+        return self.trial is not None and made
+
+
+def run(
+    matrix: Matrix,
+    wanted: Sequence[Sweep],
+    budget: int,
+    console: Console,
+    *,
+    workers: int | None = None,
+) -> dict[str, str]:
+    """Bring every sweep to ``budget`` trials; goes on where an earlier call stopped.
+
+    Returns what failed, by sweep, with the reason.
+
+    Raises:
+        InputError: a dev question is a test question, or another process writes to the store.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with writer() as store:
+        _keep_apart(matrix, wanted, store)
+        # two entries that make the same models have one sweep between them
+        distinct = {sweep.key: sweep for sweep in wanted}.values()
+        lanes = [lane for sweep in distinct if (lane := _open(sweep, budget, store)).left]
+        if not lanes:
+            return {}
+        try:
+            return _search(matrix, lanes, store, console, workers or worker_count(len(lanes)))
+        finally:
+            store.snapshot(now=True)
+
+
+def _search(
+    matrix: Matrix, lanes: Sequence[_Lane], store: Writer, console: Console, workers: int
+) -> dict[str, str]:
+    with (
+        remembered_interrupt() as asked,
+        Progress(*COLUMNS, console=console) as progress,
+        start_workers(workers, max(1, machine.cores() // workers)) as pool,
+    ):
+        search = _Search(store, Schedule([], pool), matrix)
+        bars = [
+            progress.add_task(lane.sweep.name, total=lane.tried + lane.left, completed=lane.tried)
+            for lane in lanes
+        ]
+        running = True
+        while running:
+            if asked.is_set():
+                raise KeyboardInterrupt
+            running = search.advance(lanes)
+            for lane, bar in zip(lanes, bars, strict=True):
+                progress.update(bar, completed=lane.tried + lane.begun)
+    return search.failures
+
+
+def _keep_apart(matrix: Matrix, wanted: Sequence[Sweep], store: Writer) -> None:
+    """Tell the store which questions are the matrix's test, then open the sweeps on the others."""
+    tested = matrix.model_copy(update={"split": "test"})
+    for ability in dict.fromkeys(sweep.ability for sweep in wanted):
+        for language in matrix.languages:
+            test = tasks.task(tested, ability, language)
+            store.claim_questions("test", test.questions, str(matrix.file))
+    for sweep in wanted:
+        asked = [question for task in sweep.tasks.values() for question in task.questions]
+        store.begin_sweep(
+            {
+                "key": sweep.key,
+                "matrix": matrix.name,
+                "method": sweep.entry.label,
+                "ability": sweep.ability,
+                "seed": sweep.seed,
+                "space": {name: _described(where) for name, where in sweep.space.items()},
+                "start": dict(sweep.start),
+                "languages": list(sweep.tasks),
+                "items": len(asked),
+                "sampler": "random points" if sweep.points else "TPE",
+                "versions": {**versions(), "optuna": optuna.__version__},
+                "commit": machine.commit()[0],
+                "created": datetime.now(UTC),
+            },
+            asked,
+            str(matrix.file),
+        )
+
+
+def _open(sweep: Sweep, budget: int, store: Writer) -> _Lane:
+    """The study with all trials of earlier calls in it."""
+    study = optuna.create_study(direction="maximize")
+    distributions = {name: _distribution(where) for name, where in sweep.space.items()}
+    past = store.trials(sweep.key)
+    points = sweep.points
+    if points is not None:
+        budget = min(budget, len(points))
+    for trial in past:
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=trial["parameters"], distributions=distributions, value=trial["score"]
+            )
+        )
+    if points is None and not past:
+        study.enqueue_trial(sweep.own)
+    for point in sorted(points or (), key=lambda point: point != sweep.own):
+        if point not in [trial["parameters"] for trial in past]:
+            study.enqueue_trial(point)
+    return _Lane(sweep, study, tried=len(past), left=max(0, budget - len(past)))
+
+
+class _Search:
+    """The engine, the worker processes and the store that all sweeps of a call share."""
+
+    def __init__(self, store: Writer, schedule: Schedule, matrix: Matrix) -> None:
+        self._store = store
+        self._schedule = schedule
+        self._live = Live(matrix.engine)
+        self._made: dict[str, float] = {}
+        self.failures: dict[str, str] = {}
+
+    def advance(self, lanes: Sequence[_Lane]) -> bool:
+        """Ask, train or evaluate once; False when every lane is at its end."""
+        for lane in lanes:
+            if lane.left and lane.trial is None:
+                self._ask(lane)
+        pending = self._schedule.pending
+        ready = [lane for lane in lanes if lane.left and lane.ready(pending)]
+        for step, result in self._schedule.ended(timeout=0 if ready else 0.25):
+            self._ended(step, result, lanes)
+        for step, done, total in self._schedule.reports():
+            self._show(step, done / total, lanes)
+        for lane in ready:
+            try:
+                self._tell(lane)
+            except (InputError, RuntimeError, ValueError) as error:
+                self._give_up(lane, str(error))
+        return any(lane.left for lane in lanes)
+
+    def _ask(self, lane: _Lane) -> None:
+        number = len(lane.study.get_trials(deepcopy=False))
+        # a sampler of its own for each trial: an interrupted search goes on as if it never stopped
+        lane.study.sampler = _sampler(lane.sweep, number)
+        lane.trial = lane.study.ask(
+            {name: _distribution(where) for name, where in lane.sweep.space.items()}
+        )
+        lane.models = lane.sweep.models(lane.trial.params)
+        lane.begun = 0.0
+        self._schedule.add(missing(p for step in lane.models.values() for p in stored(step)))
+
+    def _show(self, step: Step, share: float, lanes: Sequence[_Lane]) -> None:
+        """A trial counts up to a half while its models are trained."""
+        for lane in lanes:
+            if any(step.key in _keys(model) for model in lane.models.values()):
+                lane.begun = share / 2
+
+    def _ended(self, step: Step, result: Any, lanes: Sequence[_Lane]) -> None:
+        if not isinstance(result, BaseException):
+            record_artifact(self._store, step, result)
+            self._made[step.key] = result["seconds"]
+            return
+        for lane in lanes:
+            if lane.left and any(step.key in _keys(model) for model in lane.models.values()):
+                self._give_up(lane, f"{step.label}: {result}")
+
+    def _give_up(self, lane: _Lane, why: str) -> None:
+        self.failures[lane.sweep.name] = why
+        lane.left = 0
+
+    def _tell(self, lane: _Lane) -> None:
+        """Serve a trial's models, ask their questions, commit the point."""
+        began = time.monotonic()
+        by_model: dict[str, list[str]] = {}
+        for language, step in lane.models.items():
+            by_model.setdefault(step.key, []).append(language)
+        outcomes = {}
+        for languages in by_model.values():
+            step = lane.models[languages[0]]
+            engine = self._live.engine(lane.sweep.base)
+            _serve(engine, step)
+            results = self._live.ask(engine, [lane.sweep.tasks[code] for code in languages])
+            outcomes |= {code: results[lane.sweep.tasks[code].name] for code in languages}
+        scores = {language: outcomes[language].score for language in lane.sweep.tasks}
+        score = sum(scores.values()) / len(scores)
+        steps = {key for model in lane.models.values() for key in _keys(model)}
+        self._store.record_trial(
+            {
+                "sweep": lane.sweep.key,
+                "number": lane.trial.number,
+                "parameters": lane.trial.params,
+                "score": score,
+                "by_language": scores,
+                "correct": [i["correct"] for code in scores for i in outcomes[code].items],
+                "seconds": round(time.monotonic() - began, 3),
+                "training_seconds": sum(self._made.pop(key, 0.0) for key in steps),
+                "created": datetime.now(UTC),
+            }
+        )
+        self._store.snapshot()
+        lane.study.tell(lane.trial, score)
+        lane.trial, lane.begun = None, 0.0
+        lane.tried += 1
+        lane.left -= 1
+
+
+def _serve(engine: Engine, step: Step) -> None:
+    if streams(step):
+        engine.stream(tensors(step), step.label)
+    else:
+        engine.switch(step.folder)
+
+
+def _keys(step: Step) -> set[str]:
+    return {part.key for part in step.walk()}
+
+
+def _sampler(sweep: Sweep, number: int) -> optuna.samplers.BaseSampler:
+    """A tree-structured Parzen estimator (Bergstra et al. 2011)."""
+    seed = int(digest([sweep.key, number])[:8], 16)
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
+
+
+def _distribution(where: methods.Range | tuple) -> optuna.distributions.BaseDistribution:
+    if isinstance(where, tuple):
+        return optuna.distributions.CategoricalDistribution(where)
+    return optuna.distributions.FloatDistribution(where.low, where.high, log=where.log)
+
+
+def _described(where: methods.Range | tuple) -> Any:
+    return list(where) if isinstance(where, tuple) else vars(where)
