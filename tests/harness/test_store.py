@@ -10,6 +10,7 @@ import pytest
 
 from harness import store
 from harness.home import snapshot_path, store_path
+from harness.store import schema
 from maec.errors import InputError
 
 
@@ -172,7 +173,7 @@ def old(home: Path) -> dict[str, list[tuple]]:
     """A store of the first schema with rows in every table; returns them."""
     home.mkdir()
     with duckdb.connect(str(store_path())) as connection:
-        connection.execute(store.MIGRATIONS[0])
+        connection.execute(schema.MIGRATIONS[0])
         connection.execute("INSERT INTO schema_version VALUES (1)")
         for table, values in OLD.items():
             connection.execute(f"INSERT INTO {table} VALUES {values}")
@@ -195,7 +196,7 @@ def test_a_store_of_the_first_schema_is_migrated_with_nothing_lost(
             def rows(query: str, connection: duckdb.DuckDBPyConnection = connection) -> list:
                 return connection.execute(query).fetchall()
 
-            assert rows("SELECT version FROM schema_version") == [(len(store.MIGRATIONS),)]
+            assert rows("SELECT version FROM schema_version") == [(len(schema.MIGRATIONS),)]
             for table in OLD.keys() - {"placements"}:
                 assert rows(f"SELECT * FROM {table} ORDER BY ALL") == old[table], table
             assert (
@@ -209,6 +210,34 @@ def test_a_store_of_the_first_schema_is_migrated_with_nothing_lost(
     placed = store.placed()
     assert list(placed["score"].dropna()) == [0.5]
     assert list(store.outcomes("m")["correct"]) == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("base", "embedded"),
+    [("embedded", True), ({"num_hidden_layers": 8}, True), ("some/folder", False)],
+)
+def test_a_base_of_the_embedded_world_is_known_as_one_in_any_size(
+    home: Path, base: str | dict, embedded: bool
+) -> None:
+    with store.writer() as writer:
+        writer.begin_run(
+            {
+                "run_id": "r", "matrix": "m", "matrix_file": {"base": base}, "versions": {},
+                "hardware": {}, "started": datetime.now(UTC),
+            }
+        )  # fmt: skip
+        writer.place(
+            "m",
+            [
+                {
+                    "variant": "", "method": "tv", "title": "TV", "family": "merging",
+                    "ability": "math", "asked": "math", "language": "te", "seed": 0,
+                    "model_key": "k", "model_path": "/k", "cell": None,
+                }
+            ],
+        )  # fmt: skip
+        writer.snapshot(now=True)
+    assert list(store.placed()["embedded"]) == [embedded]
 
 
 def test_a_migrated_store_takes_what_a_new_one_takes(old: dict[str, list[tuple]]) -> None:
@@ -226,9 +255,9 @@ def test_a_migrated_store_takes_what_a_new_one_takes(old: dict[str, list[tuple]]
 def test_a_migration_that_fails_leaves_the_store_as_it_was(
     old: dict[str, list[tuple]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = (*store.MIGRATIONS, "DROP TABLE items; SELECT * FROM nowhere")
+    broken = (*schema.MIGRATIONS, "DROP TABLE items; SELECT * FROM nowhere")
     with monkeypatch.context() as patch:
-        patch.setattr(store, "MIGRATIONS", broken)
+        patch.setattr(schema, "MIGRATIONS", broken)
         with pytest.raises(duckdb.Error), store.writer():
             pass
     with duckdb.connect(str(store_path())) as connection:

@@ -1,0 +1,33 @@
+"""The store: one DuckDB file that holds every score, every item, every artifact and every run.
+
+A score exists when its transaction committed. One process writes (:func:`writer`); everybody else
+reads a snapshot, a complete copy that is replaced atomically, so that a reader never blocks a run
+and never sees half a cell.
+"""
+
+from harness.store.read import (
+    known,
+    manifests,
+    outcomes,
+    overview,
+    placed,
+    reader,
+    runs,
+    scores,
+    trials,
+)
+from harness.store.write import Writer, writer
+
+__all__ = [
+    "Writer",
+    "known",
+    "manifests",
+    "outcomes",
+    "overview",
+    "placed",
+    "reader",
+    "runs",
+    "scores",
+    "trials",
+    "writer",
+]
