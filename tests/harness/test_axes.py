@@ -1,10 +1,15 @@
 """Variants, less text, one model for everything, bases in other sizes: what is planned for them."""
 
+import copy
+import json
+import math
 from pathlib import Path
 
 import pytest
 
 from harness import world
+from harness.embedded import pretrain
+from harness.execute import execute
 from harness.plan import Plan, make_plan
 from harness.spec import ROLES, EmbeddedModel, Matrix, load_matrix
 from harness.steps import Step
@@ -214,3 +219,25 @@ def test_the_size_of_a_base_is_known_before_it_is_made(home: Path, tmp_path: Pat
     planned = Step("pretrain", {"model": shipped, "recipe": "r", "text": "t"})
     assert not planned.done
     assert world.base_numel(planned) == world.base_numel(base(tmp_path, "embedded"))
+
+
+def test_a_base_is_made_in_the_size_that_was_asked_for(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = pretrain.recipe()
+    short = {
+        **whole,
+        "documents": dict.fromkeys(whole["documents"], 40),
+        "training": {**whole["training"], "steps": 2, "batch_size": 2},
+    }
+    monkeypatch.setattr(pretrain, "recipe", lambda: copy.deepcopy(short))
+    monkeypatch.setattr(pretrain, "HELD_OUT", dict.fromkeys(pretrain.HELD_OUT, 2))
+    step = Step("pretrain", {"model": SMALL, "recipe": "r", "text": "t"}, label="small")
+    planned = world.base_numel(step)
+    manifest = execute(step)
+    config = json.loads((step.folder / "config.json").read_text(encoding="utf-8"))
+    assert {name: config[name] for name in SMALL} == SMALL
+    assert world.base_numel(step) == planned
+    # untrained, it would be as good as guessing: ln of the vocabulary
+    assert 0 < manifest["held_out_loss"] < 1.5 * math.log(config["vocab_size"])
+    assert manifest["tokens"] == 2 * 2 * whole["training"]["sequence_length"]
