@@ -98,8 +98,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
     path = Path(path)
     if not path.is_dir():
         raise InputError(
-            f"{path}: no such folder; give a checkpoint on this machine "
-            f"(`hf download ID --local-dir DIR` fetches one)"
+            f"{path}: no such folder; give one that holds a checkpoint, or a hub id: "
+            f"org/name or org/name@revision"
         )
     if not any((path / name).is_file() for name in _WEIGHTS):
         raise InputError(f"{path}: {_why_no_weights(path)}")

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from maec.errors import InputError
+from maec.hub import as_source
 from maec.recipe import ALPHA, BETA
 
 app = typer.Typer(
@@ -70,14 +71,14 @@ def merge(
 @app.command()
 @_one_line_errors
 def extract(
-    base: Annotated[Path, typer.Argument(metavar="BASE", help="Checkpoint it started from.")],
-    ability: Annotated[Path, typer.Argument(metavar="ABILITY", help="Checkpoint with ability.")],
+    base: Annotated[str, typer.Argument(metavar="BASE", help="Checkpoint it started from.")],
+    ability: Annotated[str, typer.Argument(metavar="ABILITY", help="Checkpoint with ability.")],
     out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="New folder for the pack.")],
     pivot: Annotated[
-        Path | None, typer.Option(help="Checkpoint trained on general text of the pivot language.")
+        str | None, typer.Option(help="Checkpoint trained on general text of the pivot language.")
     ] = None,
     mask: Annotated[
-        Path | None, typer.Option(help="Folder with a key-neuron mask to use as it is.")
+        str | None, typer.Option(help="Folder with a key-neuron mask to use as it is.")
     ] = None,
     k1: Annotated[float, typer.Option(help="Share of parameters that are key neurons.")] = 0.05,
     alpha: Annotated[float, typer.Option(help="Weight of the ability's change.")] = ALPHA,
@@ -89,18 +90,21 @@ def extract(
         Granularity, typer.Option(help="Choose scalars, or whole rows.")
     ] = Granularity.parameter,
 ) -> None:
-    """Extract the ability that ABILITY was trained in from BASE, as a sparse pack."""
+    """Extract the ability that ABILITY was trained in from BASE, as a sparse pack.
+
+    BASE, ABILITY, --pivot and --mask are folders, or hub ids: org/name or org/name@revision.
+    """
     from maec.extract import extract as run_extract
     from maec.progress import bar
 
     if beta is None:
         beta = BETA if pivot is not None else 0.0
     run_extract(
-        base,
-        ability,
+        as_source(base),
+        as_source(ability),
         out,
-        pivot=pivot,
-        mask=mask,
+        pivot=as_source(pivot) if pivot is not None else None,
+        mask=as_source(mask) if mask is not None else None,
         k1=k1,
         alpha=alpha,
         beta=beta,

@@ -13,6 +13,7 @@ import maec
 from maec.checkpoint import Checkpoint, open_checkpoint, require_compatible
 from maec.errors import InputError
 from maec.folder import new_folder, require_new, require_space
+from maec.hub import Source, local_folder
 from maec.neurons import (
     Granularity,
     PackedMask,
@@ -82,12 +83,12 @@ def ability_weights(
 
 
 def extract(
-    base: Path,
-    ability: Path,
+    base: Source,
+    ability: Source,
     out: Path,
     *,
-    pivot: Path | None = None,
-    mask: Path | None = None,
+    pivot: Source | None = None,
+    mask: Source | None = None,
     k1: float = 0.05,
     alpha: float = 0.8,
     beta: float = 0.2,
@@ -95,6 +96,8 @@ def extract(
     track: Track = silent,
 ) -> Path:
     """Write the ability pack of the checkpoint ``ability``, trained from ``base``, to ``out``.
+
+    Each checkpoint is a folder (Path) or a hub id (str), which is fetched.
 
     N_A is the mask in the folder ``mask`` where one is given (``k1`` and ``granularity`` are then
     the mask's), else the top ``k1`` of |Θ_A,L0 − Θ_o| itself.  Returns ``out``.
@@ -106,14 +109,14 @@ def extract(
     require_new(Path(out))
     require_share("k1", k1)
     require_pivot(pivot, beta)
-    origin, trained = open_checkpoint(base), open_checkpoint(ability)
-    general = open_checkpoint(pivot) if pivot is not None else None
+    origin, trained = (open_checkpoint(local_folder(model)) for model in (base, ability))
+    general = open_checkpoint(local_folder(pivot)) if pivot is not None else None
     parts = {"base": origin, "ability": trained, "pivot": general}
     opened = {role: part for role, part in parts.items() if part is not None}
     for part in opened.values():
         require_compatible(origin, part)
     shapes = origin.float_shapes()
-    given = open_mask(mask) if mask is not None else None
+    given = open_mask(local_folder(mask)) if mask is not None else None
     if given is not None:
         require_shapes(given.path, given.shapes, origin)
     require_space(Path(out), _pack_bytes(origin, given, k1))
@@ -126,7 +129,7 @@ def extract(
         located = {"k1": k1, "granularity": granularity, "importance": "value_change"}
         change = value_change(origin, trained)
         key_neurons = locate(change, shapes, k1, granularity, track=track)
-    folders = [part.path for part in opened.values()] + ([mask] if mask is not None else [])
+    folders = [part.path for part in opened.values()] + ([given.path] if given else [])
     manifest = {
         "kind": "ability-pack",
         "maec": maec.__version__,
@@ -134,7 +137,7 @@ def extract(
         **located,
         "alpha": alpha,
         "beta": beta,
-        "corpora": known_corpora(map(Path, folders)),
+        "corpora": known_corpora(folders),
     }
     deltas = ability_weights(
         origin, trained, general, key_neurons, alpha=alpha, beta=beta, track=track
@@ -144,7 +147,7 @@ def extract(
     return Path(out)
 
 
-def require_pivot(pivot: Path | None, beta: float) -> None:
+def require_pivot(pivot: Source | None, beta: float) -> None:
     """Raise InputError for a β that nothing can be subtracted for."""
     if pivot is None and beta != 0:
         raise InputError(f"beta: {beta} needs a pivot model to subtract; give pivot, or beta 0")

@@ -29,6 +29,7 @@ from maec.combine import Addend, combined_tensors, cosine_similarity, language_w
 from maec.errors import InputError
 from maec.extract import AbilityWeights, require_shapes
 from maec.folder import new_folder, require_new, require_space
+from maec.hub import Source, local_folder, pinned
 from maec.neurons import PackedMask, locate, open_mask, value_change
 from maec.pack import Pack, open_pack
 from maec.pieces import pieces
@@ -154,23 +155,25 @@ class _Rounding:
 
 def _open_parts(recipe: Recipe) -> _Parts:
     """Open every part and check that they fit together, by their headers and tokenizers."""
-    recipe = recipe.canonical()
-    base = open_checkpoint(recipe.base)
+    folders = {source: local_folder(source) for source in recipe.sources()}
+    # pinned before it is put in order, so that what is recorded makes the same sums again
+    recipe = recipe.replaced(lambda source: pinned(source, folders[source])).canonical()
+    base = open_checkpoint(local_folder(recipe.base))
     require_compatible(base, base)
 
-    def opened(path: Path) -> Checkpoint:
-        checkpoint = open_checkpoint(path)
+    def opened(source: Source) -> Checkpoint:
+        checkpoint = open_checkpoint(local_folder(source))
         require_compatible(base, checkpoint)
         return checkpoint
 
     def ability(part: AbilityPart) -> _Ability:
         if part.pack is not None:
-            pack = open_pack(part.pack)
+            pack = open_pack(local_folder(part.pack))
             require_shapes(pack.path, pack.shapes, base)
             return _Ability(part, pack)
         assert part.model is not None, "a recipe's ability has a model or a pack"
         pivot = opened(part.pivot) if part.pivot is not None else None
-        mask = open_mask(part.mask) if part.mask is not None else None
+        mask = open_mask(local_folder(part.mask)) if part.mask is not None else None
         if mask is not None:
             require_shapes(mask.path, mask.shapes, base)
         return _Ability(part, _Trained(opened(part.model), pivot, mask))

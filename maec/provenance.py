@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from maec.checkpoint import Checkpoint, fingerprint
+from maec.hub import MANIFESTS, hub_id
 from maec.tensors import read_json
-
-MANIFESTS = ("manifest.json", "maec.json", "pack.json", "mask.json")
 
 
 def source(checkpoint: Checkpoint) -> dict[str, str]:
-    """Path and fingerprint of a checkpoint; InputError if a number in it is not finite."""
-    weights = fingerprint(checkpoint, finite_only=True)
-    return {"path": str(checkpoint.path.resolve()), "fingerprint": weights}
+    """Path and fingerprint of a checkpoint, and hub id and commit of one that came from a hub.
+
+    Raises:
+        InputError: a number in it is not finite.
+    """
+    path, weights = checkpoint.path.resolve(), fingerprint(checkpoint, finite_only=True)
+    found = hub_id(path)
+    hub = {"hub": found[0], "commit": found[1]} if found else {}
+    return {"path": str(path), **hub, "fingerprint": weights}
 
 
 def name_of(path: str) -> str:
     """What to call the model at ``path``: its hub id if it lies in a hub cache, else its folder."""
-    cached = re.search(r"models--([^/]+?)--([^/]+)/snapshots/[^/]+/?$", path)
-    return "/".join(cached.groups()) if cached else Path(path).name
+    found = hub_id(path)
+    return found[0] if found else Path(path).name
 
 
 def known_corpora(folders: Iterable[Path]) -> list[Any]:

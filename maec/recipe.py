@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -9,6 +10,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -17,6 +19,7 @@ from pydantic import (
 )
 
 from maec.errors import InputError, nearest
+from maec.hub import Source, as_source
 
 ALPHA, BETA = 0.8, 0.2  # METHOD.md's starting values
 EXTRACTION = ("pivot", "mask", "k1", "alpha", "beta")
@@ -25,10 +28,11 @@ EXTRACTION = ("pivot", "mask", "k1", "alpha", "beta")
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def _beside_recipe(path: Path, info: ValidationInfo) -> Path:
+def _beside_recipe(given: Any, info: ValidationInfo) -> Source:
     """A relative path counts from the recipe's folder, where it was read from a file."""
-    folder = (info.context or {}).get("folder", Path())
-    return folder / path.expanduser()
+    if not isinstance(given, str | Path) or given == "":
+        raise ValueError("allowed: a folder, or a hub id (org/name or org/name@revision)")
+    return as_source(given, (info.context or {}).get("folder", Path()))
 
 
 def _share_above_zero(value: float) -> float:
@@ -43,7 +47,9 @@ def _share(value: float) -> float:
     return value
 
 
-Folder = Annotated[Path, AfterValidator(_beside_recipe)]
+Folder = Annotated[Source, BeforeValidator(_beside_recipe)]
+SOURCES = ("base", "model", "pack", "pivot", "mask")
+"""The keys, at every level, that say where something lies."""
 
 
 class _Strict(BaseModel):
@@ -118,12 +124,27 @@ class Recipe(_Strict):
         """The same recipe with resolved paths and its entries in an order that is always the same.
 
         Sums then run in that order, and the result does not depend on the order of the entries.
+        Hub ids stay as they are; ``replaced`` can pin them to a commit before.
         """
+        resolved = self.replaced(lambda s: s.resolve() if isinstance(s, Path) else s)
         parts = {
-            key: sorted(map(_resolved, getattr(self, key)), key=lambda part: part.model_dump_json())
+            key: sorted(getattr(resolved, key), key=lambda part: part.model_dump_json())
             for key in ("languages", "abilities")
         }
-        return _resolved(self).model_copy(update=parts)
+        return resolved.model_copy(update=parts)
+
+    def sources(self) -> Iterator[Source]:
+        """Every folder and hub id of the recipe, as often as it occurs."""
+        for part in (self, *self.languages, *self.abilities):
+            yield from (getattr(part, key) for key in SOURCES if getattr(part, key, None))
+
+    def replaced(self, by: Callable[[Source], Source]) -> Recipe:
+        """The same recipe with ``by(source)`` in the place of every folder and hub id."""
+        parts = {
+            key: [_replaced(part, by) for part in getattr(self, key)]
+            for key in ("languages", "abilities")
+        }
+        return _replaced(self, by).model_copy(update=parts)
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain data, defaults written out, that ``load_recipe`` accepts."""
@@ -163,10 +184,10 @@ def _yaml_mistake(error: yaml.YAMLError) -> str:
     return f"line {mark.line + 1}: {problem}" if mark else " ".join(str(error).split())
 
 
-def _resolved(model: _Model) -> _Model:
-    """A copy of one level of the recipe with its paths resolved."""
-    paths = {key: value.resolve() for key, value in model if isinstance(value, Path)}
-    return model.model_copy(update=paths)
+def _replaced(model: _Model, by: Callable[[Source], Source]) -> _Model:
+    """A copy of one level of the recipe with ``by(source)`` in the place of its sources."""
+    given = {key: getattr(model, key, None) for key in SOURCES}
+    return model.model_copy(update={key: by(value) for key, value in given.items() if value})
 
 
 def _first_mistake(error: ValidationError) -> str:

@@ -63,6 +63,9 @@ def test_paths_are_relative_to_the_recipe_file(
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
+    names = ["models/base", "models/es", "models/zh", "models/math", "models/en", "packs/science"]
+    for name in names:  # what is not there could be a hub id
+        (tmp_path / name).mkdir(parents=True)
     file = recipe_file(tmp_path, FULL)
     monkeypatch.chdir(elsewhere)
     recipe = load_recipe(file)
@@ -73,13 +76,45 @@ def test_paths_are_relative_to_the_recipe_file(
         recipe.abilities[0].pivot,
         recipe.abilities[1].pack,
     ]
-    names = ["models/base", "models/es", "models/zh", "models/math", "models/en", "packs/science"]
     assert [Path(path).resolve() for path in found] == [(tmp_path / n).resolve() for n in names]
 
 
 def test_an_absolute_path_stays(tmp_path: Path) -> None:
     recipe = load_recipe(recipe_file(tmp_path, changed(base="/models/base")))
     assert Path(recipe.base) == Path("/models/base")
+
+
+@pytest.mark.parametrize(
+    "text", ["org/name", "org/name@main", "Org-1/my.model@v1.0", "o/n@refs/pr/1"]
+)
+def test_what_is_no_folder_and_looks_like_a_hub_id_is_one(tmp_path: Path, text: str) -> None:
+    recipe = load_recipe(recipe_file(tmp_path, changed(base=text)))
+    assert recipe.base == text and isinstance(recipe.base, str)
+    plain = recipe.canonical().to_dict()
+    assert plain["base"] == text
+    assert load_recipe(recipe_file(tmp_path, yaml.safe_dump(plain))).canonical() == (
+        recipe.canonical()
+    )
+
+
+@pytest.mark.parametrize("text", ["org/name", "org/name@main"])
+def test_a_folder_that_exists_wins_over_a_hub_id(tmp_path: Path, text: str) -> None:
+    (tmp_path / text).mkdir(parents=True)
+    assert load_recipe(recipe_file(tmp_path, changed(base=text))).base == tmp_path / text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["./org/name", "../org/name", "/org/name", "~/org/name", "a/b/c", "name", "org/", "o@r/n"],
+)
+def test_what_cannot_be_a_hub_id_is_a_path(tmp_path: Path, text: str) -> None:
+    assert isinstance(load_recipe(recipe_file(tmp_path, changed(base=text))).base, Path)
+
+
+@pytest.mark.parametrize("value", [3, True, ["org/name"], ""])
+def test_what_is_neither_a_path_nor_a_hub_id_is_refused(tmp_path: Path, value: object) -> None:
+    message = refused(tmp_path, changed(base=value))
+    assert "base" in message and "org/name" in message
 
 
 def test_the_defaults_are_those_of_the_method(tmp_path: Path) -> None:
