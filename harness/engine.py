@@ -16,7 +16,8 @@ from typing import Any, Protocol
 from harness import machine
 from harness.home import home
 from harness.spec import Engine as Settings
-from maec.checkpoint import open_checkpoint, require_compatible
+from maec.checkpoint import open_checkpoint
+from maec.compatible import require_compatible
 
 EVERYTHING = 1_000_000
 """A batch size that never splits a request list: vLLM schedules by itself."""

@@ -11,7 +11,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from maec.errors import InputError
 from maec.tensors import (
@@ -22,6 +22,7 @@ from maec.tensors import (
     write_json,
     write_tensors,
 )
+from maec.tokenizer import TOKENIZER_FILES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Checkpoint",
     "TensorInfo",
+    "Weights",
     "copy_companions",
+    "embeddings",
     "fingerprint",
     "open_checkpoint",
-    "require_compatible",
     "require_finite",
     "write_tensors",
 ]
@@ -40,20 +42,22 @@ __all__ = [
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 COMPANIONS = (
+    *TOKENIZER_FILES,
     "generation_config.json",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "*.model",
-    "chat_template*",
     "*.py",  # the model's own code, without which a config with auto_map does not load
     "LICENSE*",
     "NOTICE*",
     "USE_POLICY*",
 )
 """What belongs to a checkpoint beside its weights and its config."""
+
+
+class Weights(Protocol):
+    """What tensors are read from by name: a checkpoint, or what is seen as one."""
+
+    def read(self, name: str) -> Tensor:
+        """The tensor called ``name``, in memory of its own."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -108,39 +112,6 @@ def open_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(path, open_tensors(path, "model"), read_json(path / "config.json"))
 
 
-def require_compatible(base: Checkpoint, other: Checkpoint) -> None:
-    """Raise InputError unless ``other`` can be ``base`` trained further.
-
-    The tensors must have the same names and shapes, the tokenizers the same tokens, and neither
-    may be quantised.
-    """
-    for checkpoint in (base, other):
-        if "quantization_config" in checkpoint.config:
-            raise InputError(
-                f"{checkpoint.path}/config.json: quantization_config: quantised weights cannot be "
-                f"added up; give the checkpoint as it was before quantisation"
-            )
-    kinds = [c.config.get("model_type") for c in (base, other)]
-    if kinds[0] != kinds[1]:
-        raise InputError(
-            f"{other.path}/config.json: model_type: {kinds[1]!r}, but {base.path} is "
-            f"{kinds[0]!r}; give models trained from one base"
-        )
-    for name in sorted(base.tensors.keys() | other.tensors.keys()):
-        found, wanted = (_describe(c.tensors.get(name)) for c in (other, base))
-        if found != wanted:
-            raise InputError(
-                f"{other.path}: tensor {name!r}: {found}, but {wanted} in {base.path}; "
-                f"give models trained from one base"
-            )
-    difference = _tokenizer_difference(base.path, other.path)
-    if difference:
-        raise InputError(
-            f"{other.path}: tokenizer differs from that of {base.path}: {difference}; "
-            f"give models trained from one base with its tokenizer"
-        )
-
-
 def require_finite(checkpoint: Checkpoint) -> None:
     """Raise InputError naming the first tensor, by name, that holds a NaN or an infinite number."""
     for name, info in checkpoint.tensors.items():
@@ -164,15 +135,25 @@ def fingerprint(checkpoint: Checkpoint, *, finite_only: bool = False) -> str:
     return digest.hexdigest()
 
 
-def copy_companions(base: Checkpoint, folder: Path, *, dtype: str) -> None:
+def copy_companions(
+    base: Checkpoint,
+    folder: Path,
+    *,
+    dtype: str,
+    tokenizer: Path | None = None,
+    rows: int | None = None,
+) -> None:
     """Give the weights in ``folder`` the config, tokenizer, code and licence files of ``base``.
 
     ``dtype`` (``"float32"``, ``"bfloat16"``, …) replaces the config's, under the key it uses.
+    ``tokenizer`` is a folder to take the tokenizer from instead, ``rows`` the ``vocab_size`` then.
     """
     keys = [key for key in ("dtype", "torch_dtype") if key in base.config] or ["dtype"]
-    write_json(folder / "config.json", base.config | dict.fromkeys(keys, dtype))
+    changed = dict.fromkeys(keys, dtype) | ({"vocab_size": rows} if rows is not None else {})
+    write_json(folder / "config.json", base.config | changed)
     for pattern in COMPANIONS:
-        for file in sorted(base.path.glob(pattern)):
+        origin = tokenizer if tokenizer and pattern in TOKENIZER_FILES else base.path
+        for file in sorted(origin.glob(pattern)):
             if file.is_file():
                 shutil.copyfile(file, folder / file.name)
 
@@ -182,7 +163,7 @@ _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 def _why_no_weights(path: Path) -> str:
     if (path / "adapter_config.json").is_file():
-        return "a LoRA adapter; merge it into its base first (peft: merge_and_unload)"
+        return "an adapter, where a whole checkpoint is needed; give what it was trained on"
     if pickles := sorted(file.name for pattern in PICKLES for file in path.glob(pattern)):
         return (
             f"only pickled weights ({pickles[0]}), which can run code when they are opened; "
@@ -191,57 +172,8 @@ def _why_no_weights(path: Path) -> str:
     return "no model.safetensors and no model.safetensors.index.json; give a checkpoint folder"
 
 
-def _describe(info: TensorInfo | None) -> str:
-    """What must agree about a tensor: its shape, and whether it holds floating-point numbers."""
-    if info is None:
-        return "missing"
-    return f"shape {list(info.shape)}" + ("" if info.is_float else f" of {info.dtype}")
-
-
 def _not_finite(checkpoint: Checkpoint, name: str) -> InputError:
     return InputError(
         f"{checkpoint.tensors[name].file}: tensor {name!r} holds NaN or infinite numbers; "
         f"the checkpoint is damaged or its training diverged, give another"
     )
-
-
-def _tokenizer_difference(base: Path, other: Path) -> str:
-    """The first difference between the tokenizers in two folders, or "".
-
-    Fast tokenizers are compared by their tokens and merges, so that the same tokenizer saved by
-    different versions of the library passes; others by their bytes.  A folder without a tokenizer
-    has nothing to compare.
-    """
-    files = [path / "tokenizer.json" for path in (base, other)]
-    if all(file.is_file() for file in files):
-        ours, theirs = (_tokens(read_json(file)) for file in files)
-        for key in ours:
-            if ours[key] != theirs[key]:
-                return _first_difference(key, ours[key], theirs[key])
-        return ""
-    files = [path / "tokenizer.model" for path in (base, other)]
-    if all(file.is_file() for file in files) and len({file.read_bytes() for file in files}) > 1:
-        return "tokenizer.model has other bytes"
-    return ""
-
-
-def _tokens(tokenizer: dict[str, Any]) -> dict[str, Any]:
-    """What decides which ids a text becomes: type, vocabulary, merges, added tokens."""
-    model = tokenizer.get("model") or {}
-    vocabulary = model.get("vocab") or {}
-    if isinstance(vocabulary, list):  # Unigram: [piece, score] in id order
-        vocabulary = {json.dumps(piece): number for number, piece in enumerate(vocabulary)}
-    # older versions of the library write a merge as "a b", newer ones as ["a", "b"]
-    merges = [m.split(" ") if isinstance(m, str) else m for m in model.get("merges") or []]
-    added = {token["content"]: token["id"] for token in tokenizer.get("added_tokens") or []}
-    return {
-        "model type": {"type": model.get("type")},
-        "vocabulary": vocabulary,
-        "merges": dict(enumerate(merges)),
-        "added tokens": added,
-    }
-
-
-def _first_difference(key: str, ours: dict[Any, Any], theirs: dict[Any, Any]) -> str:
-    name = next(n for n in sorted(ours.keys() | theirs.keys()) if ours.get(n) != theirs.get(n))
-    return f"{key}: {name!r} is {theirs.get(name)!r}, not {ours.get(name)!r}"

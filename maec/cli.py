@@ -32,6 +32,13 @@ class Granularity(StrEnum):
     row = "row"
 
 
+class Vocabulary(StrEnum):
+    """What becomes of a model with more tokens than its base."""
+
+    refuse = "refuse"
+    pad = "pad"
+
+
 def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     """Show a mistake of the user as one line, and exit with code 2."""
 
@@ -89,6 +96,9 @@ def extract(
     granularity: Annotated[
         Granularity, typer.Option(help="Choose scalars, or whole rows.")
     ] = Granularity.parameter,
+    vocabulary: Annotated[
+        Vocabulary, typer.Option(help="A model with more tokens: refuse it, or leave them out.")
+    ] = Vocabulary.refuse,
 ) -> None:
     """Extract the ability that ABILITY was trained in from BASE, as a sparse pack.
 
@@ -109,6 +119,7 @@ def extract(
         alpha=alpha,
         beta=beta,
         granularity=granularity.value,
+        vocabulary=vocabulary.value,
         track=bar,
     )
     typer.echo(f"{out}: done; `maec inspect {out}` shows where its key neurons lie")

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 import maec
-from maec.checkpoint import Checkpoint, open_checkpoint, require_compatible
+from maec.checkpoint import Checkpoint, Weights, open_checkpoint
+from maec.compatible import OnVocabulary, fitted, open_base
 from maec.errors import InputError
 from maec.folder import new_folder, require_new, require_space
 from maec.hub import Source, local_folder
@@ -33,9 +34,9 @@ from maec.provenance import known_corpora, source
 class AbilityWeights:
     """R(A), computed tensor by tensor from the checkpoints; read like an opened pack."""
 
-    base: Checkpoint
-    ability: Checkpoint
-    pivot: Checkpoint | None
+    base: Weights
+    ability: Weights
+    pivot: Weights | None
     key_neurons: Mapping[str, Tensor]
     alpha: float
     beta: float
@@ -67,9 +68,9 @@ class AbilityWeights:
 
 
 def ability_weights(
-    base: Checkpoint,
-    ability: Checkpoint,
-    pivot: Checkpoint | None,
+    base: Weights,
+    ability: Weights,
+    pivot: Weights | None,
     mask: Mapping[str, Tensor],
     *,
     alpha: float,
@@ -93,11 +94,14 @@ def extract(
     alpha: float = 0.8,
     beta: float = 0.2,
     granularity: Granularity = "parameter",
+    vocabulary: OnVocabulary = "refuse",
     track: Track = silent,
 ) -> Path:
     """Write the ability pack of the checkpoint ``ability``, trained from ``base``, to ``out``.
 
-    Each checkpoint is a folder (Path) or a hub id (str), which is fetched.
+    Each checkpoint is a folder (Path) or a hub id (str), which is fetched; ability and pivot may be
+    LoRA adapters.  With ``vocabulary`` ``pad`` they may have tokens that the base has not, which
+    are left out.
 
     N_A is the mask in the folder ``mask`` where one is given (``k1`` and ``granularity`` are then
     the mask's), else the top ``k1`` of |Θ_A,L0 − Θ_o| itself.  Returns ``out``.
@@ -109,12 +113,15 @@ def extract(
     require_new(Path(out))
     require_share("k1", k1)
     require_pivot(pivot, beta)
-    origin, trained = (open_checkpoint(local_folder(model)) for model in (base, ability))
-    general = open_checkpoint(local_folder(pivot)) if pivot is not None else None
-    parts = {"base": origin, "ability": trained, "pivot": general}
+    origin = open_base(local_folder(base))
+    trained = fitted(origin, local_folder(ability), vocabulary)
+    general = fitted(origin, local_folder(pivot), vocabulary) if pivot is not None else None
+    parts = {
+        "base": open_checkpoint(origin.path),
+        "ability": trained.stored,
+        "pivot": general and general.stored,
+    }
     opened = {role: part for role, part in parts.items() if part is not None}
-    for part in opened.values():
-        require_compatible(origin, part)
     shapes = origin.float_shapes()
     given = open_mask(local_folder(mask)) if mask is not None else None
     if given is not None:

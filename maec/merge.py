@@ -18,14 +18,9 @@ from torch import Tensor
 
 import maec
 from maec.card import model_card
-from maec.checkpoint import (
-    Checkpoint,
-    copy_companions,
-    open_checkpoint,
-    require_compatible,
-    write_tensors,
-)
+from maec.checkpoint import Checkpoint, copy_companions, open_checkpoint, write_tensors
 from maec.combine import Addend, combined_tensors, cosine_similarity, language_weights, select
+from maec.compatible import Fitted, fitted, open_base
 from maec.errors import InputError
 from maec.extract import AbilityWeights, require_shapes
 from maec.folder import new_folder, require_new, require_space
@@ -37,6 +32,7 @@ from maec.progress import Track, silent
 from maec.provenance import known_corpora, source
 from maec.recipe import AbilityPart, LanguagePart, Recipe
 from maec.tensors import write_json
+from maec.vocabulary import Extension, extension
 
 
 def merge(recipe: Recipe, out: Path, *, track: Track = silent) -> None:
@@ -60,7 +56,13 @@ def merge(recipe: Recipe, out: Path, *, track: Track = silent) -> None:
     rounding = _Rounding()
     with new_folder(out) as folder:
         write_tensors(folder, _stream(parts, abilities, track, rounding))
-        copy_companions(parts.base, folder, dtype=parts.recipe.dtype)
+        copy_companions(
+            parts.base,
+            folder,
+            dtype=parts.recipe.dtype,
+            tokenizer=parts.extension.folder if parts.extension else None,
+            rows=parts.extension.largest.size if parts.extension else None,
+        )
         report = _report(parts, sources, abilities, rounding)
         write_json(folder / "maec.json", report)
         (folder / "README.md").write_text(model_card(report, out.name), encoding="utf-8")
@@ -80,15 +82,15 @@ def merged_tensors(recipe: Recipe, *, track: Track = silent) -> Iterator[tuple[s
 @dataclass(frozen=True)
 class _Language:
     part: LanguagePart
-    model: Checkpoint
+    model: Fitted
 
 
 @dataclass(frozen=True)
 class _Trained:
     """The models that an ability is to be extracted from."""
 
-    model: Checkpoint
-    pivot: Checkpoint | None
+    model: Fitted
+    pivot: Fitted | None
     mask: PackedMask | None
 
 
@@ -106,6 +108,7 @@ class _Parts:
     base: Checkpoint
     languages: list[_Language]
     abilities: list[_Ability]
+    extension: Extension | None
 
     def language_weights(self, name: str) -> Tensor:
         """R_lang of one tensor, float32."""
@@ -113,14 +116,17 @@ class _Parts:
         return language_weights(self.base.read(name), trained)
 
     def stored(self) -> dict[Path, Checkpoint]:
-        """Everything that weights are read from, by path, each once."""
-        opened = [self.base, *(language.model for language in self.languages)]
+        """Everything that weights are read from, as it is stored, by path, each once."""
+        opened = [
+            open_checkpoint(self.base.path),
+            *(language.model.stored for language in self.languages),
+        ]
         for ability in self.abilities:
             match ability.given:
                 case Pack(path=path, files=files):
                     opened.append(Checkpoint(path, files, config={}))
                 case _Trained(model=model, pivot=pivot):
-                    opened += [model] if pivot is None else [model, pivot]
+                    opened += [part.stored for part in (model, pivot) if part is not None]
         return {checkpoint.path: checkpoint for checkpoint in opened}
 
 
@@ -158,13 +164,10 @@ def _open_parts(recipe: Recipe) -> _Parts:
     folders = {source: local_folder(source) for source in recipe.sources()}
     # pinned before it is put in order, so that what is recorded makes the same sums again
     recipe = recipe.replaced(lambda source: pinned(source, folders[source])).canonical()
-    base = open_checkpoint(local_folder(recipe.base))
-    require_compatible(base, base)
+    base = open_base(local_folder(recipe.base))
 
-    def opened(source: Source) -> Checkpoint:
-        checkpoint = open_checkpoint(local_folder(source))
-        require_compatible(base, checkpoint)
-        return checkpoint
+    def opened(source: Source) -> Fitted:
+        return fitted(base, local_folder(source), recipe.vocabulary)
 
     def ability(part: AbilityPart) -> _Ability:
         if part.pack is not None:
@@ -179,7 +182,9 @@ def _open_parts(recipe: Recipe) -> _Parts:
         return _Ability(part, _Trained(opened(part.model), pivot, mask))
 
     languages = [_Language(part, opened(part.model)) for part in recipe.languages]
-    return _Parts(recipe, base, languages, [ability(part) for part in recipe.abilities])
+    abilities = [ability(part) for part in recipe.abilities]
+    extends = extension([(entry.model.rows, entry.part.mu) for entry in languages])
+    return _Parts(recipe, base, languages, abilities, extends)
 
 
 def _check_numbers(parts: _Parts, track: Track) -> dict[Path, dict[str, str]]:
@@ -233,6 +238,8 @@ def _stream(
         if not exact.is_floating_point():
             yield name, exact
             continue
+        if parts.extension is not None and name in parts.extension.names:
+            exact = parts.extension.extended(name, exact)
         rounded = exact.to(dtype)
         if exact.numel() and not all(torch.isfinite(end) for end in rounded.aminmax()):
             raise InputError(
@@ -240,7 +247,9 @@ def _stream(
                 f"give another dtype, or smaller weights"
             )
         if rounding is not None and dtype != torch.float32:
-            rounding.add(base(name), exact, rounded)
+            before = base(name)
+            rows = min(len(before), len(exact))  # a new token's row has nothing to be a change of
+            rounding.add(before[:rows], exact[:rows], rounded[:rows])
         yield name, rounded
 
 
@@ -275,6 +284,12 @@ def _report(
             },
         }
 
+    extends = parts.extension
+    vocabulary = (
+        {"tokenizer": str(extends.folder.resolve()), "rows": extends.largest.size}
+        if (extends)
+        else None
+    )
     return {
         "kind": "merged-model",
         "maec": maec.__version__,
@@ -284,6 +299,7 @@ def _report(
             {**sources[entry.model.path], "mu": entry.part.mu} for entry in parts.languages
         ],
         "abilities": [ability(entry) for entry in abilities],
+        **({"vocabulary": vocabulary} if vocabulary else {}),
         "rounding": {"dtype": parts.recipe.dtype, "relative_error": rounding.relative},
         "corpora": known_corpora(parts.stored()),
     }
@@ -293,7 +309,12 @@ def _result_bytes(parts: _Parts) -> int:
     """Bytes of the weights that will be written."""
     itemsize = getattr(torch, parts.recipe.dtype).itemsize
     infos = parts.base.tensors.values()
-    return sum(info.numel * itemsize if info.is_float else info.nbytes for info in infos)
+    total = sum(info.numel * itemsize if info.is_float else info.nbytes for info in infos)
+    if parts.extension is not None:
+        rows, tensors = parts.extension.largest.size, parts.base.tensors
+        for shape in (tensors[name].shape for name in parts.extension.names):
+            total += (rows - shape[0]) * math.prod(shape[1:]) * itemsize
+    return total
 
 
 def _squared_norm(vector: Tensor) -> float:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maec.checkpoint import Checkpoint
+from maec.checkpoint import Weights
 from maec.errors import InputError
 from maec.pieces import pieces
 from maec.progress import Track, silent
@@ -36,7 +36,7 @@ GRADIENT_FILE = "gradient.safetensors"
 _INFINITE = 0x7F800000  # the bits of infinity; those of NaN are above, all numbers below
 
 
-def value_change(base: Checkpoint, trained: Checkpoint) -> Importance:
+def value_change(base: Weights, trained: Weights) -> Importance:
     """The importance |θ' − θ| in float32: how far training moved each parameter.
 
     It stands in for the accumulated gradient (METHOD.md, Extraction 1).

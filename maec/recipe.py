@@ -102,7 +102,9 @@ class Recipe(_Strict):
     """What ``maec merge`` makes; the keys are those of METHOD.md's example.
 
     ``lam`` is λ, written ``lambda`` in a recipe.  ``dtype`` is that of the result; arithmetic is
-    float32.  ``seed`` decides what ``similarity: random`` selects, and nothing else.
+    float32.  ``vocabulary`` says what to do with models that have more tokens than the base:
+    ``refuse`` them, or ``pad`` *(choice)*: keep new tokens of languages as they are.  ``seed``
+    decides what ``similarity: random`` selects, and nothing else.
     """
 
     base: Folder
@@ -112,6 +114,7 @@ class Recipe(_Strict):
     similarity: Literal["signed", "absolute", "random"] = "signed"
     seed: int = 0
     granularity: Literal["parameter", "row"] = "parameter"
+    vocabulary: Literal["refuse", "pad"] = "refuse"
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
 
     @model_validator(mode="after")

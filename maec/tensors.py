@@ -92,6 +92,12 @@ class TensorInfo:
                 _read_into(stream, piece, self.file)
                 yield piece
 
+    def same_as(self, other: TensorInfo) -> bool:
+        """Whether both hold the same entries, bit for bit, in the same dtype and shape."""
+        if (self.dtype, self.shape) != (other.dtype, other.shape):
+            return False
+        return all(x == y for x, y in zip(self.chunks(), other.chunks(), strict=True))
+
     def is_finite(self) -> bool:
         """Whether no entry is NaN or infinite: such a number has all exponent bits set."""
         return all(all_finite(piece, self.dtype) for piece in self.chunks())

@@ -18,10 +18,10 @@ from maec.checkpoint import (
     copy_companions,
     fingerprint,
     open_checkpoint,
-    require_compatible,
     require_finite,
     write_tensors,
 )
+from maec.compatible import require_compatible
 from maec.errors import InputError, nearest
 from maec.folder import new_folder
 

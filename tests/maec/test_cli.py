@@ -19,8 +19,8 @@ from .checkpoints import llama, read, read_torch, same_bits, trained, write, wri
 from .numpy_reference import Ability
 
 ROOT = Path(__file__).resolve().parents[2]
-LIGHT = ("cli", "checkpoint", "recipe", "errors", "folder")
-HEAVY = ("torch", "transformers", "vllm", "peft", "pandas")
+LIGHT = ("cli", "checkpoint", "recipe", "errors", "folder", "hub", "compatible", "adapter")
+HEAVY = ("torch", "transformers", "vllm", "peft", "pandas", "huggingface_hub")
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,251 @@
+"""LoRA adapters in peft's format, seen as the checkpoints they make of their base.
+
+    Θ[τ] = Θ_o[τ] + s·B·A,    s = lora_alpha / r    (rslora: lora_alpha / √r)
+
+Computed in float32, a tensor at a time; neither peft's model nor the base is ever loaded whole.
+What an adapter says in ways that are not known here is refused rather than left out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maec.checkpoint import Checkpoint, embeddings
+from maec.errors import InputError
+from maec.tensors import TensorInfo, open_tensors, read_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model"
+PREFIX = "base_model.model."
+
+READ = (
+    *("peft_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern"),
+    *("fan_in_fan_out", "init_lora_weights", "modules_to_save", "ensure_weight_tying"),
+)
+WITHOUT_EFFECT = (  # on what the stored tensors mean
+    *("task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"),
+    *("inference_mode", "lora_dropout", "target_modules", "exclude_modules", "eva_config"),
+    *("layers_to_transform", "layers_pattern", "megatron_core", "qalora_group_size"),
+    *("runtime_config",),
+)
+PLAIN_STARTS = (True, False, "gaussian", "orthogonal", "eva")
+"""Values of ``init_lora_weights`` with which training starts from the base as it is."""
+
+FACTORS = {
+    ".lora_A.weight": "A",
+    ".lora_B.weight": "B",
+    ".lora_embedding_A": "A",
+    ".lora_embedding_B": "B",
+}
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """One s·B·A: A is [r, in], B is [out, r]; ``turned`` for a weight stored as [in, out]."""
+
+    a: TensorInfo
+    b: TensorInfo
+    scaling: float
+    turned: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the weight it is added to."""
+        shape = (self.b.shape[0], self.a.shape[1])
+        return shape[::-1] if self.turned else shape
+
+    def read(self) -> Tensor:
+        """s·B·A in float32."""
+        delta = self.b.read().float() @ self.a.read().float()
+        return (delta.T if self.turned else delta) * self.scaling
+
+
+@dataclass(frozen=True)
+class Adapted(Checkpoint):
+    """A base with an adapter merged in: read like a checkpoint of the adapter's own.
+
+    ``tensors`` are the base's, or the adapter's where it holds a whole tensor; ``stored`` is the
+    adapter as it lies on the disk.
+    """
+
+    stored: Checkpoint
+    low_rank: dict[str, LowRank]
+
+    def read(self, name: str) -> Tensor:
+        """The tensor called ``name`` after merging; float32 where something was added."""
+        tensor = self.tensors[name].read()
+        if name in self.low_rank:
+            tensor = tensor.float() + self.low_rank[name].read()
+        return tensor
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether the folder ``path`` holds an adapter."""
+    return (Path(path) / CONFIG).is_file()
+
+
+def open_adapter(path: Path, base: Checkpoint) -> Adapted:
+    """The adapter in the folder ``path``, merged into ``base``.
+
+    Raises:
+        InputError: no safetensors, another kind of adapter than LoRA, a setting or a tensor that
+            is not supported, or one that does not fit the base.
+    """
+    path = Path(path)
+    config = read_json(path / CONFIG)
+    _require_supported(path, config)
+    if not any((path / f"{WEIGHTS}.safetensors{end}").is_file() for end in ("", ".index.json")):
+        raise InputError(
+            f"{path}: an adapter without {WEIGHTS}.safetensors; save it as safetensors "
+            f"(peft's save_pretrained does)"
+        )
+    files = open_tensors(path, WEIGHTS)
+    factors: dict[str, dict[str, TensorInfo]] = {}
+    whole: dict[str, TensorInfo] = {}
+    for key, info in files.items():
+        name, factor = _target(key)
+        if factor:
+            factors.setdefault(name, {})[factor] = info
+        else:
+            whole[name] = info
+    embedding = embeddings(base) | {"lm_head.weight"}
+    _settle_tied(path, config, base, whole, factors, embedding)
+    tensors = dict(base.tensors)
+    for name, info in whole.items():
+        _require_fits(path, name, info.shape, base, any_rows=name in embedding)
+        tensors[name] = info
+    low_rank = {}
+    for name, parts in factors.items():
+        turned = bool(config.get("fan_in_fan_out")) or _is_embedding(files, name)
+        low_rank[name] = _low_rank(path, name, parts, config, turned)
+        _require_fits(path, name, low_rank[name].shape, base, tensors.get(name))
+    rows = {whole[name].shape[0] for name in whole.keys() & embedding}
+    return Adapted(
+        path,
+        tensors,
+        base.config | ({"vocab_size": max(rows)} if rows else {}),
+        stored=Checkpoint(path, files, config),
+        low_rank=low_rank,
+    )
+
+
+def _require_supported(path: Path, config: dict[str, Any]) -> None:
+    if config.get("peft_type") != "LORA":
+        raise InputError(
+            f"{path}/{CONFIG}: peft_type: {config.get('peft_type')!r}; only LORA is merged here, "
+            f"{_MERGE_FIRST}"
+        )
+    start = config.get("init_lora_weights", True)
+    unknown = [] if start in PLAIN_STARTS else ["init_lora_weights"]
+    for key in sorted(config.keys() - {*READ, *WITHOUT_EFFECT}):
+        if config[key] not in (None, False, "none", {}, []):
+            unknown.append(key)
+    if unknown:
+        raise InputError(
+            f"{path}/{CONFIG}: {unknown[0]}: {config[unknown[0]]!r} is not supported; "
+            f"{_MERGE_FIRST}"
+        )
+
+
+def _target(key: str) -> tuple[str, str]:
+    """The base's tensor that an adapter's tensor belongs to, and which factor it is, or ""."""
+    key = key.removeprefix(PREFIX)
+    for ending, factor in FACTORS.items():
+        if key.endswith(ending):
+            return key.removesuffix(ending) + ".weight", factor
+    # the embeddings that peft saves beside factors of theirs keep the name of what they wrap
+    return key.replace(".base_layer.", ".").replace(".modules_to_save.", "."), ""
+
+
+def _is_embedding(files: dict[str, TensorInfo], name: str) -> bool:
+    return f"{PREFIX}{name.removesuffix('.weight')}.lora_embedding_A" in files
+
+
+def _low_rank(
+    path: Path, name: str, parts: dict[str, TensorInfo], config: dict[str, Any], turned: bool
+) -> LowRank:
+    """s·B·A for one tensor, by peft's own rules for which rank and which alpha count."""
+    from peft.utils.other import get_pattern_key
+
+    if parts.keys() != {"A", "B"}:
+        raise InputError(f"{path}: {name!r} has only one of the factors A and B; fetch it again")
+    module = name.removesuffix(".weight")
+    ranks, alphas = config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}
+    rank = ranks.get(get_pattern_key(list(ranks), module), config.get("r"))
+    alpha = alphas.get(get_pattern_key(list(alphas), module), config.get("lora_alpha"))
+    a, b = parts["A"], parts["B"]
+    if (len(a.shape), len(b.shape)) != (2, 2) or not a.shape[0] == b.shape[1] == rank:
+        raise InputError(
+            f"{path}: {name!r}: factors {list(a.shape)} and {list(b.shape)} where {CONFIG} says "
+            f"rank {rank}; {_MERGE_FIRST}"
+        )
+    scaling = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    return LowRank(a, b, scaling, turned)
+
+
+def _require_fits(
+    path: Path,
+    name: str,
+    shape: tuple[int, ...],
+    base: Checkpoint,
+    present: TensorInfo | None = None,
+    *,
+    any_rows: bool = False,
+) -> None:
+    """Raise InputError unless the base has a float tensor ``name`` that ``shape`` fits."""
+    info = present or base.tensors.get(name)
+    if info is None or not info.is_float:
+        raise InputError(
+            f"{path}: adapts {name!r}, which {base.path} does not have; "
+            f"give an adapter that was trained on this base"
+        )
+    skipped = 1 if any_rows else 0
+    if shape[skipped:] != info.shape[skipped:]:
+        raise InputError(
+            f"{path}: adapts {name!r} with shape {list(shape)}, but it is {list(info.shape)} in "
+            f"{base.path}; give an adapter that was trained on this base"
+        )
+
+
+def _settle_tied(
+    path: Path,
+    config: dict[str, Any],
+    base: Checkpoint,
+    whole: dict[str, TensorInfo],
+    factors: dict[str, dict[str, TensorInfo]],
+    embedding: set[str],
+) -> None:
+    """With tied embeddings, accept only an adapter that keeps them tied."""
+    if "lm_head.weight" in base.tensors:
+        return
+    copy = whole.get("lm_head.weight")
+    inputs = embedding - {"lm_head.weight"}
+    same = [n for n in inputs if copy and n in whole and copy.same_as(whole[n])]
+    if same:
+        del whole["lm_head.weight"]
+        return
+    saved = config.get("modules_to_save") or []
+    trained = {n for n in inputs if n in factors or (n in whole and _names(saved, n))}
+    kept = (
+        config.get("ensure_weight_tying") and "lm_head.weight" not in factors.keys() | whole.keys()
+    )
+    if (trained or copy or "lm_head.weight" in factors) and not kept:
+        raise InputError(
+            f"{path}: adapts the embeddings or the output layer, which are tied in {base.path}, "
+            f"and leaves them different; train with ensure_weight_tying, or without them"
+        )
+
+
+def _names(modules: list[str], name: str) -> bool:
+    """Whether ``modules_to_save`` means the tensor ``name``: a whole name, or its end."""
+    module = name.removesuffix(".weight")
+    return any(module == entry or module.endswith(f".{entry}") for entry in modules)
+
+
+_MERGE_FIRST = "merge it into its base first (peft: merge_and_unload, save_pretrained)"
