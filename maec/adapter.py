@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maec.checkpoint import Checkpoint, embeddings
+from maec.checkpoint import OUTPUT_LAYER, Checkpoint, embeddings
 from maec.errors import InputError
 from maec.tensors import TensorInfo, open_tensors, read_json
 
@@ -114,7 +114,7 @@ def open_adapter(path: Path, base: Checkpoint) -> Adapted:
             factors.setdefault(name, {})[factor] = info
         else:
             whole[name] = info
-    embedding = embeddings(base) | {"lm_head.weight"}
+    embedding = embeddings(base) | {OUTPUT_LAYER}
     _settle_tied(path, config, base, whole, factors, embedding)
     tensors = dict(base.tensors)
     for name, info in whole.items():
@@ -221,24 +221,25 @@ def _settle_tied(
     factors: dict[str, dict[str, TensorInfo]],
     embedding: set[str],
 ) -> None:
-    """With tied embeddings, accept only an adapter that keeps them tied."""
-    if "lm_head.weight" in base.tensors:
+    """With tied embeddings, accept only an adapter that keeps them tied.
+
+    Low-rank changes of tied embeddings are refused even where training tied them too: whether they
+    count once or twice is not settled (peft's merging adds them once for each layer).
+    """
+    if OUTPUT_LAYER in base.tensors:
         return
-    copy = whole.get("lm_head.weight")
-    inputs = embedding - {"lm_head.weight"}
-    same = [n for n in inputs if copy and n in whole and copy.same_as(whole[n])]
-    if same:
-        del whole["lm_head.weight"]
-        return
+    inputs = embedding - {OUTPUT_LAYER}
+    copy = whole.get(OUTPUT_LAYER)
+    tied = bool(config.get("ensure_weight_tying"))
+    if copy is not None and any(n in whole and copy.same_as(whole[n]) for n in inputs):
+        del whole[OUTPUT_LAYER]
+        tied, copy = True, None
     saved = config.get("modules_to_save") or []
-    trained = {n for n in inputs if n in factors or (n in whole and _names(saved, n))}
-    kept = (
-        config.get("ensure_weight_tying") and "lm_head.weight" not in factors.keys() | whole.keys()
-    )
-    if (trained or copy or "lm_head.weight" in factors) and not kept:
+    apart = not tied and any(name in whole and _names(saved, name) for name in inputs)
+    if copy is not None or apart or factors.keys() & embedding:
         raise InputError(
-            f"{path}: adapts the embeddings or the output layer, which are tied in {base.path}, "
-            f"and leaves them different; train with ensure_weight_tying, or without them"
+            f"{path}: adapts the embeddings or the output layer, which are tied in {base.path}; "
+            f"only modules_to_save with ensure_weight_tying is supported for them"
         )
 
 

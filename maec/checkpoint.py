@@ -39,6 +39,9 @@ __all__ = [
     "write_tensors",
 ]
 
+OUTPUT_LAYER = "lm_head.weight"
+"""The output layer's tensor; a model whose embeddings are tied to it need not store it."""
+
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 COMPANIONS = (

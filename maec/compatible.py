@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from maec import tokenizer
 from maec.adapter import Adapted, is_adapter, open_adapter
-from maec.checkpoint import Checkpoint, embeddings, open_checkpoint
+from maec.checkpoint import OUTPUT_LAYER, Checkpoint, embeddings, open_checkpoint
 from maec.errors import InputError
 from maec.tensors import TensorInfo
 from maec.vocabulary import Rows, common_rows
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OnVocabulary = Literal["refuse", "pad"]
-OUTPUT_LAYER = "lm_head.weight"
 COMPUTED = (".inv_freq",)
 """Endings of the names of buffers that every library computes from the config."""
 
