@@ -104,12 +104,15 @@ def write(
         total = sum(t.numel() * t.element_size() for t in ready.values())
         index = {"metadata": {"total_size": total}, "weight_map": where}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    write_config(folder, dtype=dtype, tied="lm_head.weight" not in tensors)
+    rows = len(tensors.get("model.embed_tokens.weight", WORDS))
+    write_config(folder, dtype=dtype, tied="lm_head.weight" not in tensors, rows=rows)
     write_tokenizer(folder, words)
     return folder
 
 
-def write_config(folder: Path, *, dtype: str = "float32", tied: bool = False) -> None:
+def write_config(
+    folder: Path, *, dtype: str = "float32", tied: bool = False, rows: int = VOCAB
+) -> None:
     """config.json and generation_config.json of the tiny Llama."""
     config = {
         "architectures": ["LlamaForCausalLM"],
@@ -119,7 +122,7 @@ def write_config(folder: Path, *, dtype: str = "float32", tied: bool = False) ->
         "num_hidden_layers": LAYERS,
         "num_attention_heads": HEADS,
         "num_key_value_heads": KV_HEADS,
-        "vocab_size": VOCAB,
+        "vocab_size": rows,
         "max_position_embeddings": 64,
         "bos_token_id": 1,
         "eos_token_id": 2,
