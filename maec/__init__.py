@@ -10,7 +10,12 @@ Large Language Models", EMNLP 2025 (arXiv 2410.07825).  Checkpoints in, checkpoi
     recipe      every symbol of the method as one validated object
     merge       a recipe becomes a checkpoint
     inspect     what a mask, a pack or a merged model holds
+    hub         models by hub id
     checkpoint  safetensors folders: open, check, stream, write
+    compatible  which models fit a base, and how they are seen in its shapes
+    adapter     LoRA adapters as the models they make
+    tokenizer   what two tokenizers have in common
+    vocabulary  models with more tokens than their base
     pack        ability packs on disk
     folder      folders that appear complete or not at all
     errors      mistakes the user can mend

@@ -109,9 +109,13 @@ def open_adapter(path: Path, base: Checkpoint) -> Adapted:
     factors: dict[str, dict[str, TensorInfo]] = {}
     whole: dict[str, TensorInfo] = {}
     for key, info in files.items():
+        if key.replace(".original_module.", ".modules_to_save.") in files.keys() - {key}:
+            continue  # what a module was before it was trained
         name, factor = _target(key)
         if factor:
             factors.setdefault(name, {})[factor] = info
+        elif name in whole and not whole[name].same_as(info):
+            raise InputError(f"{path}: holds {name!r} twice, and not the same; {_MERGE_FIRST}")
         else:
             whole[name] = info
     embedding = embeddings(base) | {OUTPUT_LAYER}

@@ -149,6 +149,9 @@ class _Rounding:
     error: float = 0.0
 
     def add(self, base: Tensor, exact: Tensor, rounded: Tensor) -> None:
+        if base.shape != exact.shape:  # a new token's row has nothing to be a change of
+            rows = min(len(base), len(exact))
+            base, exact, rounded = base[:rows], exact[:rows], rounded[:rows]
         for before, after, stored in pieces(base, exact, rounded):
             self.change += _squared_norm(after.double() - before)
             self.error += _squared_norm(stored.double() - after)
@@ -247,9 +250,7 @@ def _stream(
                 f"give another dtype, or smaller weights"
             )
         if rounding is not None and dtype != torch.float32:
-            before = base(name)
-            rows = min(len(before), len(exact))  # a new token's row has nothing to be a change of
-            rounding.add(before[:rows], exact[:rows], rounded[:rows])
+            rounding.add(base(name), exact, rounded)
         yield name, rounded
 
 

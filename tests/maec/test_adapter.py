@@ -9,7 +9,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from maec.adapter import open_adapter
 from maec.compatible import fitted, open_base
@@ -19,7 +19,7 @@ from maec.merge import merge
 from maec.recipe import load_recipe
 
 from . import numpy_reference
-from .checkpoints import read_torch, same_bits, write_recipe
+from .checkpoints import WORDS, read_torch, same_bits, write_recipe, write_tokenizer
 from .families import arrays, save_model
 from .numpy_reference import Ability
 
@@ -166,6 +166,43 @@ def test_adapters_merge_like_the_models_they_make(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "tokenizer.json").exists()
 
 
+def test_an_adapter_that_brings_new_tokens_merges_like_the_model_it_makes(tmp_path: Path) -> None:
+    """As languages are most often added: new rows, saved whole, and the rest low-rank."""
+    base = save_model(tmp_path / "base", "llama", 1, rows=32)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.resize_token_embeddings(36, mean_resizing=False)
+    saved = ["embed_tokens", "lm_head"]
+    config = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=saved)
+    wrapped = get_peft_model(model, config)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in wrapped.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    wrapped.save_pretrained(tmp_path / "adapter")
+    wrapped.merge_and_unload().save_pretrained(tmp_path / "whole")
+    words = (*WORDS, "new0", "new1", "new2", "new3")
+    for name in ("adapter", "whole"):
+        write_tokenizer(tmp_path / name, words)
+        keys = {"languages": [{"model": tmp_path / name}], "dtype": "float32"}
+        recipe = write_recipe(tmp_path / "r.yaml", base=base, vocabulary="pad", **keys)
+        merge(load_recipe(recipe), tmp_path / f"out-{name}")
+    one, two = (arrays(tmp_path / f"out-{name}") for name in ("adapter", "whole"))
+    assert one.keys() == two.keys() and len(one["lm_head.weight"]) == 36
+    assert all(abs(one[name] - two[name]).max() < 1e-6 for name in one)
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "out-adapter").config.vocab_size == 36
+
+
+def test_weights_stored_the_other_way_round_are_read_as_peft_merges_them(tmp_path: Path) -> None:
+    """GPT-2's linear layers are [in, out]."""
+    torch.manual_seed(1)
+    config = AutoConfig.for_model("gpt2", n_embd=16, n_layer=2, n_head=2, vocab_size=40)
+    base = tmp_path / "base"
+    AutoModelForCausalLM.from_config(config).save_pretrained(base)
+    settings = {"target_modules": ["c_attn", "c_fc"], "fan_in_fan_out": True}
+    require_same(base, save_adapter(tmp_path / "adapter", base, **settings))
+
+
 def test_a_pack_of_an_adapter_is_one_of_the_model_it_makes(tmp_path: Path) -> None:
     base = save_model(tmp_path / "base", "llama", 1)
     adapter = save_adapter(tmp_path / "adapter", base)
@@ -239,7 +276,15 @@ PROJECTION = "base_model.model.model.layers.0.self_attn.q_proj"
         ({f"{PROJECTION}.lora_magnitude_vector": torch.ones(16)}, "lora_magnitude_vector"),
         ({f"{PROJECTION}.bias": torch.ones(16)}, "q_proj.bias"),
         ({"base_model.model.model.layers.7.mlp.up_proj.weight": torch.ones(24, 16)}, "layers.7"),
+        ({"base_model.model.model.norm.original_module.weight": torch.ones(16)}, "original_module"),
         ({"base_model.model.model.norm.weight": torch.ones(17)}, "model.norm.weight"),
+        (
+            {
+                "base_model.model.model.norm.weight": torch.ones(16),
+                "base_model.model.model.norm.modules_to_save.weight": torch.zeros(16),
+            },
+            "twice",
+        ),
         ({"something.else": torch.ones(2)}, "something.else"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -19,7 +19,17 @@ from .checkpoints import llama, read, read_torch, same_bits, trained, write, wri
 from .numpy_reference import Ability
 
 ROOT = Path(__file__).resolve().parents[2]
-LIGHT = ("cli", "checkpoint", "recipe", "errors", "folder", "hub", "compatible", "adapter")
+LIGHT = (
+    "cli",
+    "checkpoint",
+    "recipe",
+    "errors",
+    "folder",
+    "hub",
+    "compatible",
+    "adapter",
+    "vocabulary",
+)
 HEAVY = ("torch", "transformers", "vllm", "peft", "pandas", "huggingface_hub")
 
 

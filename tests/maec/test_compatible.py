@@ -146,3 +146,14 @@ def test_parts_of_every_dtype_are_added_up_in_float32(tmp_path: Path) -> None:
         assert numpy_reference.differences(arrays(out), by_hand, dtype) == []
         assert {tensor.dtype for tensor in read_torch(out).values()} == {getattr(torch, dtype)}
         assert np.isfinite(logits(out).numpy()).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_parameter_without_dimensions_is_one_like_any_other(tmp_path: Path, dtype: str) -> None:
+    for seed, name in enumerate(("base", "es", "math")):
+        save_model(tmp_path / name, "llama", seed)
+        store_again(tmp_path / name, model__scale=torch.tensor(1.5 + seed))
+    out = merged(tmp_path, **recipe(tmp_path, dtype=dtype))
+    by_hand = expected(*(arrays(tmp_path / name) for name in ("base", "es", "math")))
+    assert by_hand.values["model.scale"] != 1.5
+    assert numpy_reference.differences(arrays(out), by_hand, dtype) == []

@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from maec.errors import InputError
 from maec.extract import extract
 from maec.merge import merge, merged_tensors
 from maec.recipe import load_recipe
+from maec.tokenizer import require_extension
 
 from . import numpy_reference
 from .checkpoints import (
@@ -267,6 +270,35 @@ def test_a_model_that_renamed_a_token_of_the_base_is_refused(
     keys = saved(tmp_path, rng, {"es": Model(3, 35)})
     write_tokenizer(tmp_path / "es", (*WORDS[:9], "other", *WORDS[10:], *NEW[:3]))
     refused(tmp_path, keys, str(tmp_path / "es"), WORDS[9], "other")
+
+
+def bpe(folder: Path, merges: list[tuple[str, str]], added: tuple[str, ...] = ()) -> Path:
+    """A BPE tokenizer of these merges, made and saved by the tokenizers library."""
+    pieces = ["a", "b", "c", *("".join(pair) for pair in merges)]
+    tokenizer = Tokenizer(BPE({piece: i for i, piece in enumerate(pieces)}, merges))
+    tokenizer.add_tokens(list(added))
+    folder.mkdir(parents=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def test_a_tokenizer_extends_another_by_tokens_or_merges(tmp_path: Path) -> None:
+    base = bpe(tmp_path / "base", [("a", "b")])
+    for name, merges, added in (
+        ("same", [("a", "b")], ()),
+        ("added", [("a", "b")], ("cab", "xyz")),
+        ("merged", [("a", "b"), ("ab", "c")], ()),
+    ):
+        require_extension(base, bpe(tmp_path / name, merges, added))
+    for name, merges, named in (
+        ("other", [("b", "c")], "id 3"),
+        ("swapped", [("b", "c"), ("a", "b")], "id 3"),
+    ):
+        with pytest.raises(InputError, match=named) as error:
+            require_extension(base, bpe(tmp_path / name, merges))
+        assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match="merge 'a b' is gone"):  # the token stays, as an added one
+        require_extension(base, bpe(tmp_path / "unmerged", [], ("ab",)))
 
 
 def test_a_model_with_fewer_tokens_than_the_base_is_refused(
