@@ -82,6 +82,16 @@ class TensorInfo:
             _read_into(stream, tensor.flatten().view(torch.uint8).numpy(), self.file)
         return tensor
 
+    def read_entries(self, begin: int, end: int) -> Tensor:
+        """Entries ``begin`` to ``end``, in row-major order, flat, in memory of their own."""
+        import torch
+
+        tensor = torch.empty(end - begin, dtype=getattr(torch, TORCH_NAME[self.dtype]))
+        with self.file.open("rb", buffering=0) as stream:
+            stream.seek(self.begin + begin * BYTES[self.dtype])
+            _read_into(stream, tensor.view(torch.uint8).numpy(), self.file)
+        return tensor
+
     def chunks(self) -> Iterator[memoryview]:
         """The stored bytes in order, in pieces of whole entries and at most 16 MiB."""
         buffer = memoryview(bytearray(min(CHUNK_BYTES, self.nbytes)))
