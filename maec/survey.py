@@ -119,3 +119,94 @@ def cosine(product: float, square_a: float, square_b: float) -> float:
         return 0.0
     found = product / (math.sqrt(square_a) * math.sqrt(square_b))
     return round(max(-1.0, min(1.0, found)), 12)
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """An ability after the pass: N_A, and by tensor its size and its similarity to R_lang."""
+
+    found: Found
+    key_neurons: dict[str, int]
+    similarity: dict[str, float]
+
+
+def survey(
+    base: Entries,
+    shapes: Shapes,
+    languages: Languages,
+    abilities: Sequence[tuple[Trained, Share]],
+    threads: int,
+) -> list[Surveyed]:
+    """Find N_A of every ability, and measure every tensor of it, in one pass over all models.
+
+    ``shapes`` are those of the floating-point tensors, sorted by name.  Where a sample was not
+    fair there is another pass, which costs time and nothing else.
+
+    Raises:
+        InputError: a NaN in what training changed, naming the tensor.
+    """
+    brackets = [_sampled(base, shapes, part, share) for part, share in abilities]
+    wanted = [_wanted(shapes, share) for _, share in abilities]
+    while True:
+        squares, tallies = _pass(base, shapes, languages, abilities, brackets, threads)
+        answers = [
+            threshold(tally.values(), count) if count else (_ABOVE_ALL, 0)
+            for tally, count in zip(tallies, wanted, strict=True)
+        ]
+        missed = [answer for answer in answers if isinstance(answer, bool)]
+        if not missed:
+            break
+        brackets = [
+            where.wider(up=answer) if isinstance(answer, bool) else where
+            for where, answer in zip(brackets, answers, strict=True)
+        ]
+    return [
+        _settled(base, shapes, part, share, tally, squares, answer)
+        for (part, share), tally, answer in zip(abilities, tallies, answers, strict=True)
+    ]
+
+
+_ABOVE_ALL = (1 << 31) - 1
+"""Bits that no number has: with them as threshold nothing is a key neuron."""
+
+
+def _pass(
+    base: Entries,
+    shapes: Shapes,
+    languages: Languages,
+    abilities: Sequence[tuple[Trained, Share]],
+    brackets: Sequence[Bracket],
+    threads: int,
+) -> tuple[dict[str, float], list[dict[str, Tally]]]:
+    """Σ l² by tensor, and for each ability the tally of every tensor."""
+    squares = dict.fromkeys(shapes, 0.0)
+    tallies = [{name: Tally() for name in shapes} for _ in abilities]
+
+    def measure(chunk: Chunk) -> tuple[float, list[list[Tally]]]:
+        origin = base.read_entries(chunk.name, chunk.begin, chunk.end)
+        spoken = [(m.read_entries(chunk.name, chunk.begin, chunk.end), mu) for m, mu in languages]
+        width = _width(shapes[chunk.name])
+        square, found = 0.0, [[] for _ in abilities]
+        models = [_read(part, chunk) for part, _ in abilities]
+        for piece in _pieces(chunk, width, any(s.granularity == "row" for _, s in abilities)):
+            at = origin[piece].float()
+            weights = language_weights(at, [(tensor[piece], mu) for tensor, mu in spoken])
+            exact = weights.double()
+            square += float(exact @ exact)
+            for index, ((part, share), (trained, pivot)) in enumerate(
+                zip(abilities, models, strict=True)
+            ):
+                general = None if pivot is None else pivot[piece]
+                change = ability_change(at, trained[piece], general, part)
+                bits = importance(trained[piece].float() - at, width, share.granularity)
+                found[index].append(
+                    _tallied(bits, change, exact, width, share.granularity, brackets[index])
+                )
+        return square, found
+
+    for chunk, (square, found) in in_order(measure, row_chunks(shapes), threads):
+        squares[chunk.name] += square
+        for of_ability, parts in zip(tallies, found, strict=True):
+            for part in parts:
+                of_ability[chunk.name].add(part)
+    return squares, tallies
