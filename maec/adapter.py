@@ -37,6 +37,9 @@ WITHOUT_EFFECT = (  # on what the stored tensors mean
 PLAIN_STARTS = (True, False, "gaussian", "orthogonal", "eva")
 """Values of ``init_lora_weights`` with which training starts from the base as it is."""
 
+ROWS = 64
+"""Rows of B·A that are multiplied at a time."""
+
 FACTORS = {
     ".lora_A.weight": "A",
     ".lora_B.weight": "B",
@@ -60,10 +63,24 @@ class LowRank:
         shape = (self.b.shape[0], self.a.shape[1])
         return shape[::-1] if self.turned else shape
 
-    def read(self) -> Tensor:
-        """s·B·A in float32."""
-        delta = self.b.read().float() @ self.a.read().float()
-        return (delta.T if self.turned else delta) * self.scaling
+    def read_entries(self, begin: int, end: int) -> Tensor:
+        """Entries ``begin`` to ``end`` of s·B·A, row-major and flat, in float32.
+
+        Rows are multiplied in blocks that do not depend on what is asked for: the same entry is
+        the same to the last bit whatever it is read with.
+        """
+        import torch
+
+        a, b = self.a.read().float(), self.b.read().float()
+        left, right = (a.T, b.T) if self.turned else (b, a)
+        width = right.shape[1]
+        first = begin // width // ROWS * ROWS
+        blocks = [left[row : row + ROWS] @ right for row in range(first, -(-end // width), ROWS)]
+        return (
+            torch.cat(blocks)
+            .flatten()[begin - first * width : end - first * width]
+            .mul_(self.scaling)
+        )
 
 
 @dataclass(frozen=True)
@@ -79,10 +96,15 @@ class Adapted(Checkpoint):
 
     def read(self, name: str) -> Tensor:
         """The tensor called ``name`` after merging; float32 where something was added."""
-        tensor = self.tensors[name].read()
+        info = self.tensors[name]
+        return self.read_entries(name, 0, info.numel).view(info.shape)
+
+    def read_entries(self, name: str, begin: int, end: int) -> Tensor:
+        """Entries ``begin`` to ``end`` of the tensor called ``name``, row-major and flat."""
+        entries = self.tensors[name].read_entries(begin, end)
         if name in self.low_rank:
-            tensor = tensor.float() + self.low_rank[name].read()
-        return tensor
+            entries = entries.float() + self.low_rank[name].read_entries(begin, end)
+        return entries
 
 
 def is_adapter(path: Path) -> bool:

@@ -62,6 +62,10 @@ class Weights(Protocol):
         """The tensor called ``name``, in memory of its own."""
         ...
 
+    def read_entries(self, name: str, begin: int, end: int) -> Tensor:
+        """Its entries ``begin`` to ``end``, in row-major order, flat, in memory of their own."""
+        ...
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -74,6 +78,10 @@ class Checkpoint:
     def read(self, name: str) -> Tensor:
         """The tensor called ``name`` in its stored dtype, in memory of its own."""
         return self.tensors[name].read()
+
+    def read_entries(self, name: str, begin: int, end: int) -> Tensor:
+        """Entries ``begin`` to ``end`` of the tensor called ``name``, row-major and flat."""
+        return self.tensors[name].read_entries(begin, end)
 
     def numel(self) -> int:
         """Number of entries of all tensors; a tied tensor counts once, as stored."""
@@ -128,14 +136,54 @@ def fingerprint(checkpoint: Checkpoint, *, finite_only: bool = False) -> str:
     Over the tensors in name order: the JSON list ``[name, dtype, shape]`` and a line feed, then
     the raw bytes.  With ``finite_only`` the same reading does the work of ``require_finite``.
     """
-    digest = hashlib.sha256()
-    for name, info in checkpoint.tensors.items():
-        digest.update(json.dumps([name, info.dtype, list(info.shape)]).encode() + b"\n")
-        for piece in info.chunks():
-            if finite_only and not all_finite(piece, info.dtype):
-                raise _not_finite(checkpoint, name)
-            digest.update(piece)
-    return digest.hexdigest()
+    return Fingerprint(checkpoint, finite_only=finite_only).hexdigest()
+
+
+class Fingerprint:
+    """``fingerprint`` while a checkpoint is read for something else: what was read is fed to it.
+
+    It reads by itself what nobody feeds.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, *, finite_only: bool = False) -> None:
+        self._checkpoint = checkpoint
+        self._finite_only = finite_only
+        self._digest = hashlib.sha256()
+        self._left = iter(checkpoint.tensors.items())
+        self._fed = ""
+
+    def feed(self, name: str, entries: memoryview) -> None:
+        """Take in the next bytes of tensor ``name``: tensors in name order, each from its start.
+
+        Raises:
+            InputError: a number is not finite.
+        """
+        if name != self._fed:
+            self._read_until(name)
+            self._fed = name
+        self._update(name, entries)
+
+    def hexdigest(self) -> str:
+        """The digest, once what is left has been read; InputError as ``feed``."""
+        self._read_until(None)
+        return self._digest.hexdigest()
+
+    def _read_until(self, wanted: str | None) -> None:
+        for name, info in self._left:
+            described = json.dumps([name, info.dtype, list(info.shape)])
+            self._digest.update(described.encode() + b"\n")
+            if name == wanted:
+                return
+            for piece in info.chunks():
+                self._update(name, piece)
+
+    def _update(self, name: str, entries: memoryview) -> None:
+        dtype = self._checkpoint.tensors[name].dtype
+        for begin in range(0, len(entries), _CACHED):
+            piece = entries[begin : begin + _CACHED]
+            if self._finite_only and not all_finite(piece, dtype):
+                raise _not_finite(self._checkpoint, name)
+            self._digest.update(piece)
 
 
 def copy_companions(
@@ -161,6 +209,7 @@ def copy_companions(
                 shutil.copyfile(file, folder / file.name)
 
 
+_CACHED = 2**18  # bytes that stay in the cache between being checked and being hashed
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 

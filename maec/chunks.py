@@ -11,10 +11,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from math import prod
 from typing import TypeVar
 
 import torch
+
+from maec.progress import Track
 
 Shapes = Mapping[str, tuple[int, ...]]
 Job = TypeVar("Job")
@@ -74,6 +77,18 @@ def in_order(
                 yield first, done.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def tracked(
+    results: Iterator[tuple[Chunk, Result]], names: Iterable[str], track: Track, work: str
+) -> Iterator[tuple[Chunk, Result]]:
+    """``results``, in the order of ``names``, while ``track`` shows which tensor they are of."""
+    by_tensor = groupby(results, key=lambda result: result[0].name)
+    current = next(by_tensor, None)
+    for name in track(list(names), work):
+        if current is not None and current[0] == name:
+            yield from current[1]
+            current = next(by_tensor, None)
 
 
 def cores() -> int:

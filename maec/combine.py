@@ -1,56 +1,81 @@
-"""Combination: language weights, similarity, selection, and the sum that is the result.
+"""Combination: language weights, ability weights, similarity, selection, and their sum.
 
-Pure functions on tensors, in float32 whatever the dtype of the checkpoints, one tensor at a time.
-Symbols are those of METHOD.md: R_lang, R(A), T(A), μ, λ, γ, k2.
+Pure functions on flat pieces of tensors.  All arithmetic is float32, whatever the dtype of the
+checkpoints, in single operations rounded one by one: a result does not depend on how a machine
+fuses them, on the piece that an entry lies in, or on the number of threads.  Symbols are those of
+METHOD.md: R_lang, R(A), T(A), α, β, μ, λ, γ, k2.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from maec.errors import InputError
-from maec.pieces import pieces
 
-Read = Callable[[str], Tensor]
 Ranking = Literal["signed", "absolute", "random"]
 
 
-def language_weights(base: Tensor, languages: Iterable[tuple[Tensor, float]]) -> Tensor:
-    """R_lang = Σ_j μ_j·(Θ_Lj − Θ_o) of one tensor, float32, from pairs (Θ_Lj, μ_j).
+class Sparse(NamedTuple):
+    """Entries of a piece: ``places`` (int64, ascending) and the float32 ``values`` there."""
+
+    places: Tensor
+    values: Tensor
+
+
+def language_weights(origin: Tensor, languages: Iterable[tuple[Tensor, float]]) -> Tensor:
+    """R_lang = Σ_j μ_j·(Θ_Lj − Θ_o), float32, from Θ_o in float32 and pairs (Θ_Lj, μ_j).
 
     The sum runs in the order given; zero without languages.
     """
-    total = torch.zeros(base.shape)
-    for tensor, mu in languages:
-        for t, trained, origin in pieces(total, tensor, base):
-            t.add_(trained.float() - origin, alpha=mu)
-    return total
+    total: Tensor | None = None
+    for trained, mu in languages:
+        change = (trained.float() - origin).mul_(mu)
+        total = change if total is None else total.add_(change)
+    return torch.zeros(origin.shape) if total is None else total
 
 
-def cosine_similarity(a: Tensor, b: Tensor) -> float:
-    """Cosine of the angle between two tensors taken as flat vectors, in [-1, 1].
+def ability_weights(
+    origin: Tensor, trained: Tensor, pivot: Tensor | None, alpha: float, beta: float
+) -> Tensor:
+    """R(A) = α·(Θ_A,L0 − Θ_o) − β·(Θ_L0 − Θ_o), float32, from Θ_o in float32; no pivot: Θ_L0 = Θ_o.
 
-    It is 0 by definition when either is all zero *(choice)*.  Sums run in float64 and the result
-    is rounded to 12 decimals, so that the order of a sum, which differs between machines, does not
-    decide between tensors that are equally similar.
+    N_A is the caller's: all entries given are taken for key neurons.
     """
-    product = square_a = square_b = 0.0
-    for x, y in pieces(a, b):
-        x, y = x.double(), y.double()
-        product += float(x @ y)
-        square_a += float(x @ x)
-        square_b += float(y @ y)
+    change = (trained.float() - origin).mul_(alpha)
+    return change if pivot is None else change.sub_((pivot.float() - origin).mul_(beta))
+
+
+def combined(
+    origin: Tensor, language: Tensor, abilities: Iterable[tuple[Sparse, float]], lam: float
+) -> Tensor:
+    """Θ_F = Θ_o + λ·R_lang + Σ_A γ_A·R(A), float32, from pairs (R(A), γ_A) of selected tensors.
+
+    The changes are summed before the base is added: they are small beside it.  Writes to
+    ``language``, whose memory the result takes.
+    """
+    change = language.mul_(lam)
+    for weights, gamma in abilities:
+        change.index_add_(0, weights.places, weights.values * gamma)
+    return change.add_(origin)
+
+
+def cosine(product: float, square_a: float, square_b: float) -> float:
+    """The cosine in [-1, 1] of two vectors with ⟨a, b⟩ and the squares of their norms.
+
+    It is 0 by definition where either is all zero *(choice)*, and rounded to 12 decimals, so that
+    the order of a sum, which differs between machines, does not decide between tensors that are
+    equally similar.
+    """
     if square_a == 0 or square_b == 0:
         return 0.0
-    cosine = product / (math.sqrt(square_a) * math.sqrt(square_b))
-    return round(max(-1.0, min(1.0, cosine)), 12)
+    found = product / (math.sqrt(square_a) * math.sqrt(square_b))
+    return round(max(-1.0, min(1.0, found)), 12)
 
 
 def select(
@@ -79,32 +104,3 @@ def select(
 
     count = math.floor(k2 * len(similarities) + 0.5)
     return set(sorted(similarities, key=rank)[:count])
-
-
-@dataclass(frozen=True)
-class Addend:
-    """One ability's part in the sum: γ_A, T(A), and R(A) by tensor name."""
-
-    gamma: float
-    selected: Collection[str]
-    delta: Read
-
-
-def combined_tensors(
-    names: Iterable[str], base: Read, language: Read, abilities: Sequence[Addend], lam: float
-) -> Iterator[tuple[str, Tensor]]:
-    """Θ_F[τ] = Θ_o[τ] + λ·R_lang[τ] + Σ_{A : τ ∈ T(A)} γ_A·R(A)[τ] for every τ in ``names``.
-
-    Yields float32 tensors.  Tensors that are not floating-point are the base's, unchanged
-    *(choice)*.  The changes are summed before the base is added: they are small beside it.
-    """
-    for name in names:
-        tensor = base(name)
-        if not tensor.is_floating_point():
-            yield name, tensor
-            continue
-        change = language(name).mul_(lam)
-        for ability in abilities:
-            if name in ability.selected:
-                change.add_(ability.delta(name), alpha=ability.gamma)
-        yield name, change.add_(tensor)

@@ -6,14 +6,13 @@ store as an output layer, are no parameters: with or without them it is the same
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from maec import tokenizer
 from maec.adapter import Adapted, is_adapter, open_adapter
-from maec.checkpoint import OUTPUT_LAYER, Checkpoint, embeddings, open_checkpoint
+from maec.checkpoint import OUTPUT_LAYER, Checkpoint, Weights, embeddings, open_checkpoint
 from maec.errors import InputError
 from maec.tensors import TensorInfo
 from maec.vocabulary import Rows, common_rows
@@ -28,15 +27,29 @@ COMPUTED = (".inv_freq",)
 
 @dataclass(frozen=True)
 class Fitted:
-    """A model as a base sees it: ``read`` gives the tensors of the base's names and shapes.
+    """A model as a base sees it: with the tensors of the base's names and shapes.
 
-    ``stored`` is what lies on the disk: another checkpoint, or an adapter.  ``rows`` says which
-    rows of its embeddings are tokens that the base has not; None for a model without any.
+    ``stored`` is what lies on the disk: another checkpoint, or an adapter; ``seen`` what is read.
+    ``rows`` says which rows of its embeddings are tokens that the base has not; None for a model
+    without any.
     """
 
     stored: Checkpoint
-    read: Callable[[str], Tensor]
+    seen: Weights
     rows: Rows | None = None
+
+    def read(self, name: str) -> Tensor:
+        """The tensor called ``name``, in memory of its own."""
+        return self.seen.read(name)
+
+    def read_entries(self, name: str, begin: int, end: int) -> Tensor:
+        """Its entries ``begin`` to ``end``, in row-major order, flat, in memory of their own."""
+        return self.seen.read_entries(name, begin, end)
+
+    @property
+    def is_as_stored(self) -> bool:
+        """Whether the entries read are those that lie on the disk."""
+        return isinstance(self.seen, Checkpoint) and not isinstance(self.seen, Adapted)
 
     @property
     def path(self) -> Path:
@@ -69,11 +82,11 @@ def fitted(base: Checkpoint, path: Path, vocabulary: OnVocabulary = "refuse") ->
     model = _as_base_stores(base, model)
     if vocabulary == "refuse":
         require_compatible(base, model)
-        return Fitted(stored, model.read)
+        return Fitted(stored, model)
     _require_same_kind(base, model)
     rows = common_rows(base, model)
     _require_same_tensors(base, model, ignore_rows=rows.names)
-    return Fitted(stored, rows.read, rows if rows.new else None)
+    return Fitted(stored, rows, rows if rows.new else None)
 
 
 def require_compatible(base: Checkpoint, other: Checkpoint) -> None:

@@ -2,85 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import torch
-from torch import Tensor
 
 import maec
-from maec.checkpoint import Checkpoint, Weights, open_checkpoint
+from maec.ability import AbilityWeights, Masked, Trained
+from maec.checkpoint import Checkpoint, open_checkpoint
+from maec.chunks import Chunk, in_order, tracked
+from maec.combine import Sparse
 from maec.compatible import OnVocabulary, fitted, open_base
 from maec.errors import InputError
 from maec.folder import new_folder, require_new, require_space
 from maec.hub import Source, local_folder
-from maec.neurons import (
-    Granularity,
-    PackedMask,
-    Shapes,
-    locate,
-    open_mask,
-    require_share,
-    value_change,
-)
-from maec.pack import write_pack
-from maec.pieces import pieces
+from maec.memory import MEMORY, workers
+from maec.neurons import Granularity, PackedMask, Shapes, open_mask, require_share, width_of
+from maec.pack import Block, block, write_pack
 from maec.progress import Track, silent
-from maec.provenance import known_corpora, source
+from maec.provenance import Sources, known_corpora
+from maec.survey import Models, Sought, survey
 
-
-@dataclass(frozen=True)
-class AbilityWeights:
-    """R(A), computed tensor by tensor from the checkpoints; read like an opened pack."""
-
-    base: Weights
-    ability: Weights
-    pivot: Weights | None
-    key_neurons: Mapping[str, Tensor]
-    alpha: float
-    beta: float
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the tensors, sorted."""
-        return sorted(self.key_neurons)
-
-    def mask(self, name: str) -> Tensor:
-        """N_A in this tensor, bool."""
-        return self.key_neurons[name]
-
-    def delta(self, name: str) -> Tensor:
-        """R(A) = α·(Θ_A,L0 − Θ_o) − β·(Θ_L0 − Θ_o) of this tensor, float32, zero outside N_A."""
-        return self.entries(name)[1]
-
-    def entries(self, name: str) -> tuple[Tensor, Tensor]:
-        """``mask`` and ``delta`` of this tensor."""
-        mask, origin = self.mask(name), self.base.read(name)
-        general = self.pivot.read(name) if self.pivot is not None else origin
-        delta = torch.zeros(origin.shape)
-        parts = pieces(delta, mask, self.ability.read(name), general, origin)
-        for d, inside, theta_a, theta_l, theta_o in parts:
-            d.add_(theta_a.float() - theta_o, alpha=self.alpha)
-            d.sub_(theta_l.float() - theta_o, alpha=self.beta)
-            d.mul_(inside)
-        return mask, delta
-
-
-def ability_weights(
-    base: Weights,
-    ability: Weights,
-    pivot: Weights | None,
-    mask: Mapping[str, Tensor],
-    *,
-    alpha: float,
-    beta: float,
-    track: Track = silent,
-) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """(name, N_A, R(A)) of every tensor in ``mask`` by name: bool, and float32 zero outside N_A."""
-    weights = AbilityWeights(base, ability, pivot, mask, alpha, beta)
-    for name in track(weights.names, "writing"):
-        yield name, *weights.entries(name)
+PackDtype = Literal["float32", "bfloat16", "float16"]
 
 
 def extract(
@@ -95,6 +39,8 @@ def extract(
     beta: float = 0.2,
     granularity: Granularity = "parameter",
     vocabulary: OnVocabulary = "refuse",
+    dtype: PackDtype = "float32",
+    memory: int = MEMORY,
     track: Track = silent,
 ) -> Path:
     """Write the ability pack of the checkpoint ``ability``, trained from ``base``, to ``out``.
@@ -104,11 +50,15 @@ def extract(
     are left out.
 
     N_A is the mask in the folder ``mask`` where one is given (``k1`` and ``granularity`` are then
-    the mask's), else the top ``k1`` of |Θ_A,L0 − Θ_o| itself.  Returns ``out``.
+    the mask's), else the top ``k1`` of |Θ_A,L0 − Θ_o| itself.  ``dtype`` is what R(A) is stored
+    in: only float32 merges to the same bits as the checkpoints themselves.  ``memory`` is in bytes.
+    Returns ``out``.
 
     Raises:
         InputError: before anything is written; a ``beta`` other than 0 without a ``pivot``,
-            checkpoints that do not fit together or hold NaN, ``k1`` outside (0, 1], no space.
+            checkpoints that do not fit together or hold NaN, ``k1`` outside (0, 1], no space, too
+            little ``memory``.  While writing, and leaving nothing behind: a number that overflows
+            ``dtype``.
     """
     require_new(Path(out))
     require_share("k1", k1)
@@ -122,36 +72,57 @@ def extract(
         "pivot": general and general.stored,
     }
     opened = {role: part for role, part in parts.items() if part is not None}
-    shapes = origin.float_shapes()
     given = open_mask(local_folder(mask)) if mask is not None else None
     if given is not None:
         require_shapes(given.path, given.shapes, origin)
-    require_space(Path(out), _pack_bytes(origin, given, k1))
-    sources = {role: source(opened[role]) for role in track(opened, "checking")}
-
-    if given is not None:
         located = {key: given.manifest.get(key) for key in ("k1", "granularity", "importance")}
-        key_neurons: Mapping[str, Tensor] = given
+        granularity = "parameter"  # for what follows: the mask says which entries
     else:
         located = {"k1": k1, "granularity": granularity, "importance": "value_change"}
-        change = value_change(origin, trained)
-        key_neurons = locate(change, shapes, k1, granularity, track=track)
+    require_space(Path(out), _pack_bytes(origin, given, k1, dtype))
+
+    part = Trained(trained, general, alpha, beta)
+    models = Models(origin, origin.float_shapes(), [], granularity, 1)
+    models = models.on(workers(memory, models, [part]))
+    sources = Sources(
+        {checkpoint.path: checkpoint for checkpoint in opened.values()},
+        {origin.path: origin}
+        | {m.path: m for m in (trained, general) if m is not None and m.is_as_stored},
+    )
+    wanted = Sought(part, k1) if given is None else Masked(part, given)
+    (surveyed,) = survey(models, [wanted], track, sources)
+    described = sources.finish()
     folders = [part.path for part in opened.values()] + ([given.path] if given else [])
     manifest = {
         "kind": "ability-pack",
         "maec": maec.__version__,
-        **sources,
+        **{role: described[checkpoint.path] for role, checkpoint in opened.items()},
         **located,
         "alpha": alpha,
         "beta": beta,
+        "dtype": dtype,
         "corpora": known_corpora(folders),
     }
-    deltas = ability_weights(
-        origin, trained, general, key_neurons, alpha=alpha, beta=beta, track=track
-    )
     with new_folder(Path(out)) as folder:
-        write_pack(folder, deltas, manifest)
+        blocks = _blocks(models, surveyed.weights, getattr(torch, dtype))
+        stream = (found for _, found in tracked(blocks, models.shapes, track, "writing"))
+        write_pack(folder, models.shapes, stream, manifest)
     return Path(out)
+
+
+def _blocks(
+    models: Models, weights: AbilityWeights, dtype: torch.dtype
+) -> Iterator[tuple[Chunk, Block]]:
+    """Each chunk of the model with its key neurons."""
+
+    def work(chunk: Chunk) -> Block:
+        window = models.window(chunk, [weights])
+        entries = weights.over(chunk)
+        width = width_of(models.shapes[chunk.name], models.granularity)
+        found = [(piece.begin, entries(piece)) for piece in window.pieces(width)]
+        return block(chunk, [Sparse(part.places + at, part.values) for at, part in found], dtype)
+
+    return in_order(work, models.chunks(), models.threads)
 
 
 def require_pivot(pivot: Source | None, beta: float) -> None:
@@ -171,11 +142,11 @@ def require_shapes(path: Path, shapes: Shapes, base: Checkpoint) -> None:
             )
 
 
-def _pack_bytes(base: Checkpoint, mask: PackedMask | None, k1: float) -> int:
-    """About how large the pack will be: a bit for every entry, four bytes for every key neuron."""
+def _pack_bytes(base: Checkpoint, mask: PackedMask | None, k1: float, dtype: PackDtype) -> int:
+    """About how large the pack will be: a value and a byte of its place for every key neuron."""
     entries = sum(info.numel for info in base.tensors.values() if info.is_float)
     if mask is not None:
         kept = sum(entry["key_neurons"] for entry in mask.manifest["tensors"].values())
     else:
         kept = round(k1 * entries)
-    return entries // 8 + 4 * kept
+    return (getattr(torch, dtype).itemsize + 1) * kept

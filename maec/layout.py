@@ -73,7 +73,7 @@ def laid_out(
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
             opened.callback(os.close, descriptor)
             header, offsets = _header(shard)
-            size = len(header) + sum(_nbytes(entry) for entry in shard.values())
+            size = len(header) + sum(nbytes(entry) for entry in shard.values())
             try:
                 os.posix_fallocate(descriptor, 0, size)
             except OSError as error:
@@ -94,7 +94,7 @@ def laid_out(
             for number, shard in enumerate(shards, start=1)
             for name in shard
         }
-        total = sum(map(_nbytes, layout.values()))
+        total = sum(map(nbytes, layout.values()))
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(files.items()))}
         write_json(folder / f"{stem}.safetensors.index.json", index)
 
@@ -104,11 +104,11 @@ def _shards(layout: Layout, shard_bytes: int) -> Iterator[dict[str, tuple[str, t
     shard: dict[str, tuple[str, tuple[int, ...]]] = {}
     held = 0
     for name, entry in layout.items():
-        if shard and held + _nbytes(entry) > shard_bytes:
+        if shard and held + nbytes(entry) > shard_bytes:
             yield shard
             shard, held = {}, 0
         shard[name] = entry
-        held += _nbytes(entry)
+        held += nbytes(entry)
     yield shard
 
 
@@ -122,7 +122,7 @@ def _header(shard: Layout) -> tuple[bytes, dict[str, int]]:
     place = 0
     for name in sorted(shard, key=lambda name: (-_rank(shard[name][0]), name)):
         dtype, shape = shard[name]
-        end = place + _nbytes(shard[name])
+        end = place + nbytes(shard[name])
         offsets[name] = place
         entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [place, end]}
         place = end
@@ -138,7 +138,8 @@ def _rank(dtype: str) -> int:
     return _LIBRARY_ORDER.index(dtype)
 
 
-def _nbytes(entry: tuple[str, tuple[int, ...]]) -> int:
+def nbytes(entry: tuple[str, tuple[int, ...]]) -> int:
+    """Bytes of a tensor's data, from its stored dtype and shape."""
     dtype, shape = entry
     return prod(shape) * BYTES[dtype]
 

@@ -231,6 +231,12 @@ class PackedMask(Mapping[str, Tensor]):
         """Shape of every tensor, sorted by name."""
         return {name: tuple(entry["shape"]) for name, entry in self.manifest["tensors"].items()}
 
+    def read_entries(self, name: str, begin: int, end: int) -> np.ndarray:
+        """Entries ``begin`` to ``end`` of a tensor, row-major and flat: which are key neurons."""
+        first = begin // 8
+        packed = self.files[name].read_entries(first, -(-end // 8)).numpy()
+        return np.unpackbits(packed)[begin - 8 * first : end - 8 * first].view(np.bool_)
+
 
 def open_mask(folder: Path) -> PackedMask:
     """The mask that ``write_mask`` left in ``folder``; InputError if it is not there, or whole."""
@@ -273,11 +279,19 @@ def require_packed(
         raise InputError(f"{folder}: {name!r} is missing or has another size; make it again")
 
 
+def width_of(shape: tuple[int, ...], granularity: Granularity) -> int:
+    """How many entries of a tensor stand or fall together: 1, or those of a row.
+
+    A tensor with fewer than two dimensions is one row; a width is at least 1.
+    """
+    if granularity == "parameter" or math.prod(shape) == 0:
+        return 1
+    return math.prod(shape[1:] if len(shape) > 1 else shape)
+
+
 def _units(shape: tuple[int, ...], granularity: Granularity) -> int:
     """How many entries, or rows, of a tensor compete for a place in N_A."""
-    if granularity == "parameter" or math.prod(shape) == 0:
-        return math.prod(shape)
-    return shape[0] if len(shape) > 1 else 1
+    return math.prod(shape) // width_of(shape, granularity)
 
 
 def _scores(

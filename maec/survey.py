@@ -1,4 +1,4 @@
-"""One pass over what a merge is made of: the threshold of N_A, and how similar R(A) is to R_lang.
+"""One pass over all that goes into a merge: what N_A is, and how similar R(A) is to R_lang.
 
 Similarity needs R(A), R(A) needs N_A, and N_A needs a threshold over the whole model, which would
 be three passes.  They become one because a sample says roughly where the threshold lies
@@ -9,204 +9,264 @@ importance until the threshold is known.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from maec.chunks import Chunk, Shapes, in_order, row_chunks
+from maec.ability import AbilityWeights, Found, Located, Trained, importance, widths
+from maec.checkpoint import Weights
+from maec.chunks import Chunk, Shapes, chunks, in_order, row_chunks, tracked
+from maec.combine import Sparse, cosine, language_weights
+from maec.neurons import Granularity
+from maec.progress import Track
+from maec.provenance import Sources
 from maec.ranking import Bracket, Tally, bracket, tally, threshold
+from maec.window import Piece, Window
 
-Granularity = Literal["parameter", "row"]
+PLACES, NEIGHBOURS = 2**13, 64
+"""Places that a sample is taken from, and units taken at each."""
 
-PLACES = 1024
-"""Places that a sample is taken from, and entries taken at each."""
-
-PIECE = 2**17
-"""Entries that arithmetic works on at a time, so that what it leaves stays in the cache."""
-
-
-class Entries(Protocol):
-    """Something with tensors of which parts can be read."""
-
-    def read_entries(self, name: str, begin: int, end: int) -> Tensor:
-        """Entries ``begin`` to ``end`` of a tensor, row-major, flat, in their stored dtype."""
-        ...
+NOTHING = (1 << 31) - 1
+"""Bits that no number has: with them as threshold nothing is a key neuron."""
 
 
-Languages = Sequence[tuple[Entries, float]]
+@dataclass(frozen=True)
+class Sought:
+    """An ability whose key neurons are still to be found: the top ``k1`` of |Θ_A,L0 − Θ_o|."""
+
+    trained: Trained
+    k1: float
+
+    @property
+    def models(self) -> Sequence[Weights]:
+        """The models that a window must hold."""
+        return self.trained.models
+
+
+Wanted = Sought | AbilityWeights
+Languages = Sequence[tuple[Weights, float]]
 """The language models Θ_Lj with their weights μ_j."""
 
 
 @dataclass(frozen=True)
-class Trained:
-    """An ability model: R(A) = α·(Θ_A − Θ_o) − β·(Θ_L0 − Θ_o) inside N_A."""
+class Models:
+    """What a pass runs over: a base, languages, and how its tensors are cut.
 
-    model: Entries
-    pivot: Entries | None
-    alpha: float
-    beta: float
-
-
-@dataclass(frozen=True)
-class Share:
-    """N_A as the top ``k1`` of |Θ_A − Θ_o|, by entry or by row."""
-
-    k1: float
-    granularity: Granularity
-
-
-@dataclass(frozen=True)
-class Found:
-    """N_A: the units whose importance has bits above ``bits``, and of those at ``bits`` the ones
-    before the unit ``ends[name]`` of their tensor.  A unit is an entry, or a row of ``widths[name]``
-    entries.
+    ``shapes`` are those of the floating-point tensors, sorted by name.
     """
 
-    bits: int
-    ends: Mapping[str, int]
-    widths: Mapping[str, int]
+    base: Weights
+    shapes: Shapes
+    languages: Languages
     granularity: Granularity
+    threads: int
 
-    def inside(self, name: str, begin: int, change: Tensor) -> np.ndarray:
-        """Which entries of a piece of whole units, that begins at ``begin``, are key neurons.
+    def on(self, threads: int) -> Models:
+        """The same with so many threads."""
+        return replace(self, threads=threads)
 
-        ``change`` is Θ_A − Θ_o there, float32.  Returns places in the piece, ascending, int64.
-        """
-        width = self.widths[name]
-        bits = importance(change, width, self.granularity)
-        chosen = bits > self.bits
-        ties = self.ends[name] - begin // width
-        if ties > 0:
-            chosen[:ties] |= bits[:ties] == self.bits
-        if self.granularity == "row":
-            chosen = np.repeat(chosen, width)
-        return np.flatnonzero(chosen)
+    def chunks(self) -> Iterator[Chunk]:
+        """All entries in name order; whole rows where rows are key neurons."""
+        return row_chunks(self.shapes) if self.granularity == "row" else chunks(self.shapes)
 
+    def window(self, chunk: Chunk, abilities: Sequence[Wanted]) -> Window:
+        """What all models hold in ``chunk``."""
+        models = [model for model, _ in self.languages]
+        return Window(chunk, self.base, models + [m for part in abilities for m in part.models])
 
-def importance(change: Tensor, width: int, granularity: Granularity) -> np.ndarray:
-    """The bits (int32) of |change| of each entry, or of its mean over each row of ``width``."""
-    scores = change.abs()
-    if granularity == "row":
-        # summed in float64: a float32 mean would depend on how a machine splits the sum
-        scores = scores.view(-1, width).mean(dim=1, dtype=torch.float64).float()
-    return scores.view(torch.int32).numpy()
-
-
-def ability_change(origin: Tensor, trained: Tensor, pivot: Tensor | None, part: Trained) -> Tensor:
-    """α·(Θ_A − Θ_o) − β·(Θ_L0 − Θ_o) of a piece, float32, key neurons or not."""
-    change = torch.zeros(origin.shape).add_(trained.float() - origin, alpha=part.alpha)
-    if pivot is not None:
-        change.sub_(pivot.float() - origin, alpha=part.beta)
-    return change
-
-
-def language_weights(origin: Tensor, trained: Sequence[tuple[Tensor, float]]) -> Tensor:
-    """R_lang of a piece, float32: the sum runs in the order given."""
-    total = torch.zeros(origin.shape)
-    for tensor, mu in trained:
-        total.add_(tensor.float() - origin, alpha=mu)
-    return total
-
-
-def cosine(product: float, square_a: float, square_b: float) -> float:
-    """The similarity that sums of products and squares amount to, to 12 decimals; 0 by definition
-    *(choice)* where either is all zero."""
-    if square_a == 0 or square_b == 0:
-        return 0.0
-    found = product / (math.sqrt(square_a) * math.sqrt(square_b))
-    return round(max(-1.0, min(1.0, found)), 12)
+    def language(self, piece: Piece) -> Tensor:
+        """R_lang of a piece, float32."""
+        return language_weights(piece.origin, ((piece.of(m), mu) for m, mu in self.languages))
 
 
 @dataclass(frozen=True)
 class Surveyed:
-    """An ability after the pass: N_A, and by tensor its size and its similarity to R_lang."""
+    """An ability after the pass: R(A), and by tensor |N_A| and its similarity to R_lang."""
 
-    found: Found
+    weights: AbilityWeights
     key_neurons: dict[str, int]
     similarity: dict[str, float]
 
 
 def survey(
-    base: Entries,
-    shapes: Shapes,
-    languages: Languages,
-    abilities: Sequence[tuple[Trained, Share]],
-    threads: int,
+    models: Models,
+    abilities: Sequence[Wanted],
+    track: Track,
+    sources: Sources,
 ) -> list[Surveyed]:
-    """Find N_A of every ability, and measure every tensor of it, in one pass over all models.
+    """Find N_A where it is sought, and measure every tensor, in one pass over all models.
 
-    ``shapes`` are those of the floating-point tensors, sorted by name.  Where a sample was not
-    fair there is another pass, which costs time and nothing else.
+    ``sources`` is fed every window once, in order.  Where a sample was not fair there is another
+    pass, which costs time and nothing else.
 
     Raises:
-        InputError: a NaN in what training changed, naming the tensor.
+        InputError: a number is not finite.
     """
-    brackets = [_sampled(base, shapes, part, share) for part, share in abilities]
-    wanted = [_wanted(shapes, share) for _, share in abilities]
+    brackets = [_sampled(models, part) if isinstance(part, Sought) else None for part in abilities]
+    squares, tallies = _pass(models, abilities, brackets, track, sources.feed)
+    sources.finish()
     while True:
-        squares, tallies = _pass(base, shapes, languages, abilities, brackets, threads)
         answers = [
-            threshold(tally.values(), count) if count else (_ABOVE_ALL, 0)
-            for tally, count in zip(tallies, wanted, strict=True)
+            _answer(models, part, of_ability)
+            for part, of_ability in zip(abilities, tallies, strict=True)
         ]
-        missed = [answer for answer in answers if isinstance(answer, bool)]
-        if not missed:
+        if not any(isinstance(answer, bool) for answer in answers):
             break
         brackets = [
-            where.wider(up=answer) if isinstance(answer, bool) else where
+            where.wider(up=answer) if where and isinstance(answer, bool) else where
             for where, answer in zip(brackets, answers, strict=True)
         ]
+        squares, tallies = _pass(models, abilities, brackets, track)
     return [
-        _settled(base, shapes, part, share, tally, squares, answer)
-        for (part, share), tally, answer in zip(abilities, tallies, answers, strict=True)
+        _settled(models, part, of_ability, squares, answer)
+        for part, of_ability, answer in zip(abilities, tallies, answers, strict=True)
     ]
 
 
-_ABOVE_ALL = (1 << 31) - 1
-"""Bits that no number has: with them as threshold nothing is a key neuron."""
-
-
 def _pass(
-    base: Entries,
-    shapes: Shapes,
-    languages: Languages,
-    abilities: Sequence[tuple[Trained, Share]],
-    brackets: Sequence[Bracket],
-    threads: int,
+    models: Models,
+    abilities: Sequence[Wanted],
+    brackets: Sequence[Bracket | None],
+    track: Track,
+    seen: Callable[[Window], None] = lambda window: None,
 ) -> tuple[dict[str, float], list[dict[str, Tally]]]:
     """Σ l² by tensor, and for each ability the tally of every tensor."""
-    squares = dict.fromkeys(shapes, 0.0)
-    tallies = [{name: Tally() for name in shapes} for _ in abilities]
+    squares = dict.fromkeys(models.shapes, 0.0)
+    tallies = [{name: Tally() for name in models.shapes} for _ in abilities]
+    unit = widths(models.shapes, models.granularity)
 
-    def measure(chunk: Chunk) -> tuple[float, list[list[Tally]]]:
-        origin = base.read_entries(chunk.name, chunk.begin, chunk.end)
-        spoken = [(m.read_entries(chunk.name, chunk.begin, chunk.end), mu) for m, mu in languages]
-        width = _width(shapes[chunk.name])
-        square, found = 0.0, [[] for _ in abilities]
-        models = [_read(part, chunk) for part, _ in abilities]
-        for piece in _pieces(chunk, width, any(s.granularity == "row" for _, s in abilities)):
-            at = origin[piece].float()
-            weights = language_weights(at, [(tensor[piece], mu) for tensor, mu in spoken])
-            exact = weights.double()
+    def measure(chunk: Chunk) -> tuple[Window, float, list[Tally]]:
+        window = models.window(chunk, abilities)
+        entries = [None if isinstance(p, Sought) else p.over(chunk) for p in abilities]
+        found = [Tally() for _ in abilities]
+        square, width = 0.0, unit[chunk.name]
+        for piece in window.pieces(width):
+            language = models.language(piece) if abilities else torch.zeros(0)
+            exact = language.double()
             square += float(exact @ exact)
-            for index, ((part, share), (trained, pivot)) in enumerate(
-                zip(abilities, models, strict=True)
-            ):
-                general = None if pivot is None else pivot[piece]
-                change = ability_change(at, trained[piece], general, part)
-                bits = importance(trained[piece].float() - at, width, share.granularity)
-                found[index].append(
-                    _tallied(bits, change, exact, width, share.granularity, brackets[index])
-                )
-        return square, found
+            for index, part in enumerate(abilities):
+                if isinstance(part, Sought):
+                    where = brackets[index]
+                    assert where is not None, "what is sought was sampled"
+                    found[index].add(_near(part.trained, piece, language, width, where))
+                else:
+                    found[index].add(_given(entries[index](piece), language))
+        return window, square, found
 
-    for chunk, (square, found) in in_order(measure, row_chunks(shapes), threads):
+    results = in_order(measure, models.chunks(), models.threads)
+    for chunk, (window, square, found) in tracked(results, models.shapes, track, "reading"):
+        seen(window)
         squares[chunk.name] += square
-        for of_ability, parts in zip(tallies, found, strict=True):
-            for part in parts:
-                of_ability[chunk.name].add(part)
+        for of_ability, part in zip(tallies, found, strict=True):
+            of_ability[chunk.name].add(part)
     return squares, tallies
+
+
+def _near(part: Trained, piece: Piece, language: Tensor, width: int, where: Bracket) -> Tally:
+    """The tally of a piece's units inside or above a bracket."""
+    bits = importance(part.change(piece), width)
+    units = np.flatnonzero(bits >= where.begin)
+    places = units if width == 1 else (units[:, None] * width + np.arange(width)).ravel()
+    weights = part.at(piece, places)
+    r, l = weights.values.double(), language[weights.places].double()
+    products, powers = (r * l).view(-1, width).sum(dim=1), (r * r).view(-1, width).sum(dim=1)
+    return tally(bits[units], products.numpy(), powers.numpy(), where)
+
+
+def _given(weights: Sparse, language: Tensor) -> Tally:
+    """The tally of entries that are key neurons whatever their importance."""
+    r, l = weights.values.double(), language[weights.places].double()
+    return Tally(np.array([len(r), float(r @ l), float(r @ r)]))
+
+
+def _sampled(models: Models, part: Sought) -> Bracket:
+    """Where the threshold lies, going by units from places spread evenly over the model."""
+    unit = widths(models.shapes, models.granularity)
+    total = sum(_units(models).values())
+    step = max(total // PLACES, 1)
+    sample, offset, places = [], 0, 0
+    for name, units in _units(models).items():
+        for begin in range(-offset % step, units, step):
+            end, width = min(begin + NEIGHBOURS, units, begin + step), unit[name]
+            chunk = Chunk(name, begin * width, end * width)
+            for piece in Window(chunk, models.base, part.models[:1]).pieces(width):
+                sample.append(importance(part.trained.change(piece), width))
+            places += 1
+        offset += units
+    return bracket(np.concatenate(sample) if sample else np.zeros(0, np.int32), part.k1, places)
+
+
+def _units(models: Models) -> dict[str, int]:
+    unit = widths(models.shapes, models.granularity)
+    return {name: math.prod(shape) // unit[name] for name, shape in models.shapes.items()}
+
+
+def _answer(models: Models, part: Wanted, tallies: dict[str, Tally]) -> tuple[int, int] | bool:
+    """The threshold and how many units at it are wanted; or on which side of a bracket it lies."""
+    if not isinstance(part, Sought):
+        return NOTHING, 0
+    wanted = math.floor(part.k1 * sum(_units(models).values()) + 0.5)
+    return threshold(tallies.values(), wanted) if wanted else (NOTHING, 0)
+
+
+def _settled(
+    models: Models,
+    part: Wanted,
+    tallies: dict[str, Tally],
+    squares: dict[str, float],
+    answer: tuple[int, int] | bool,
+) -> Surveyed:
+    """N_A of one ability, and what its tallies say about each tensor."""
+    if not isinstance(part, Sought):
+        sums = {name: entry.sums for name, entry in tallies.items()}
+        return Surveyed(part, *_measured(sums, squares, dict.fromkeys(sums, 1)))
+    assert not isinstance(answer, bool), "the threshold was found"
+    bits, missing = answer
+    unit, units = widths(models.shapes, models.granularity), _units(models)
+    ends, sums = {}, {}
+    for name, entry in tallies.items():
+        sums[name], tied = entry.above(bits), entry.at(bits)
+        taken = min(missing, int(tied[0]))
+        if taken == int(tied[0]):
+            ends[name] = units[name] if taken else 0
+            sums[name] = sums[name] + tied
+        elif taken == 0:
+            ends[name] = 0
+        else:
+            ends[name], some = _cut(models, part, name, bits, taken)
+            sums[name] = sums[name] + some
+        missing -= taken
+    located = Located(part.trained, Found(bits, ends, unit))
+    return Surveyed(located, *_measured(sums, squares, unit))
+
+
+def _cut(models: Models, part: Sought, name: str, bits: int, taken: int) -> tuple[int, np.ndarray]:
+    """Of the units of a tensor at the threshold the first ``taken``: where they end, their sums."""
+    only = Models(models.base, {name: models.shapes[name]}, models.languages, models.granularity, 1)
+    width = widths(only.shapes, models.granularity)[name]
+    sums = np.zeros(3)
+    for chunk in only.chunks():
+        for piece in only.window(chunk, [part]).pieces(width):
+            scores = importance(part.trained.change(piece), width)
+            units = np.flatnonzero(scores == bits)[:taken]
+            places = (units[:, None] * width + np.arange(width)).ravel()
+            of_piece = _given(part.trained.at(piece, places), only.language(piece)).sums
+            sums += [len(units), *of_piece[1:]]
+            taken -= len(units)
+            if taken == 0:
+                return piece.place // width + int(units[-1]) + 1, sums
+    raise AssertionError(f"tensor {name!r} changed while it was read")
+
+
+def _measured(
+    sums: dict[str, np.ndarray], squares: dict[str, float], width: dict[str, int]
+) -> tuple[dict[str, int], dict[str, float]]:
+    counts = {name: int(of_tensor[0]) * width[name] for name, of_tensor in sums.items()}
+    similarity = {
+        name: cosine(float(of_tensor[1]), float(of_tensor[2]), squares[name])
+        for name, of_tensor in sums.items()
+    }
+    return counts, similarity

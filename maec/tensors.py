@@ -42,6 +42,8 @@ TORCH_NAME = {
     **{"U8": "uint8", "BOOL": "bool"},
 }
 
+STORED_NAME = {name: stored for stored, name in TORCH_NAME.items()}
+
 CHUNK_BYTES = 16 * 2**20
 HEADER_BYTES_LIMIT = 100 * 10**6  # the format's own limit
 SHARD_BYTES = 4 * 2**30

@@ -45,15 +45,19 @@ class Rows:
 
     def read(self, name: str) -> Tensor:
         """The model's tensor in the base's shape; rows that are not common are the base's."""
+        info = self.base.tensors[name]
+        return self.read_entries(name, 0, info.numel).view(info.shape)
+
+    def read_entries(self, name: str, begin: int, end: int) -> Tensor:
+        """Entries ``begin`` to ``end`` of ``read``, row-major and flat."""
         import torch
 
-        tensor = self.model.read(name)
-        if name not in self.names or self.common == len(tensor) == self._base_size(name):
-            return tensor
-        return torch.cat([tensor[: self.common], self.base.read(name)[self.common :]])
-
-    def _base_size(self, name: str) -> int:
-        return self.base.tensors[name].shape[0]
+        if name not in self.names:
+            return self.model.read_entries(name, begin, end)
+        width = self.base.tensors[name].shape[1]
+        cut = min(max(self.common * width, begin), end)
+        parts = [(self.model, begin, cut), (self.base, cut, end)]
+        return torch.cat([part.read_entries(name, a, b) for part, a, b in parts if a < b])
 
 
 def common_rows(base: Checkpoint, model: Checkpoint) -> Rows:
@@ -108,25 +112,37 @@ class Extension:
         """Where the result's tokenizer lies."""
         return self.largest.model.path
 
-    def extended(self, name: str, merged: Tensor) -> Tensor:
-        """``merged``, float32 in the base's shape, with a row for each row of the largest model.
+    def new_rows(self, name: str, present: int) -> tuple[Tensor, Tensor]:
+        """Ids (int64) and float32 rows of the tokens that the first ``present`` rows lack.
 
-        A new token's row is Σ_j μ_j·Θ_Lj / Σ_j μ_j over the language models j that have it.
+        A new token's row is Σ_j μ_j·Θ_Lj / Σ_j μ_j over the language models j that have it; a row
+        that is no token is that of the largest model.
         """
         import torch
 
-        result = self.largest.model.read(name)[: self.largest.size].float()
-        kept = min(len(merged), len(result))
-        result[:kept] = merged[:kept]
+        ids = torch.tensor(sorted({*self.largest.new, *range(present, self.largest.size)}))
+        if not len(ids):
+            return ids.long(), torch.empty(0, self._width(name))
+        first = int(ids[0])
+        result = self._rows(self.largest, name, first)
         total = torch.zeros(len(result), dtype=torch.float64)
         for rows, mu in self.models:
-            total[list(rows.new)] += mu
-        result[list(self.largest.new)] = 0
+            total[torch.tensor(rows.new) - first] += mu
+        result[torch.tensor(self.largest.new) - first] = 0
         for rows, mu in self.models:
-            new = torch.tensor(rows.new)
+            new = torch.tensor(rows.new) - first
             share = (mu / total[new]).float()[:, None]
-            result[new] += share * rows.model.read(name)[new].float()
-        return result
+            result[new] += share * self._rows(rows, name, first)[new]
+        return ids, result[ids - first]
+
+    def _rows(self, rows: Rows, name: str, first: int) -> Tensor:
+        """The rows of a model's embeddings from ``first`` on, float32."""
+        width = self._width(name)
+        entries = rows.model.read_entries(name, first * width, rows.size * width)
+        return entries.float().view(-1, width)
+
+    def _width(self, name: str) -> int:
+        return self.largest.model.tensors[name].shape[1]
 
 
 def extension(languages: Sequence[tuple[Rows | None, float]]) -> Extension | None:

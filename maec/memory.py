@@ -1,0 +1,45 @@
+"""How many threads a pass may use within the memory it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from maec.checkpoint import Weights
+from maec.chunks import cores
+from maec.errors import InputError
+from maec.survey import Models
+
+MEMORY = 2 * 2**30
+"""Bytes of memory that a merge or an extraction uses at most, where nothing else is said."""
+
+LIBRARIES = 300 * 2**20
+"""Bytes that Python and the libraries take before any work."""
+
+
+class Reading(Protocol):
+    """Something that reads models."""
+
+    @property
+    def models(self) -> Sequence[Weights]:
+        """What it reads, beside the base and the languages."""
+        ...
+
+
+def workers(memory: int, models: Models, parts: Sequence[Reading]) -> int:
+    """Threads, at most one a core, whose chunks fit into ``memory`` bytes together.
+
+    Raises:
+        InputError: not even one does.
+    """
+    read = 1 + len(models.languages) + sum(len(part.models) for part in parts)
+    largest = max((chunk.end - chunk.begin for chunk in models.chunks()), default=0)
+    # four bytes an entry for each model and the result; a thread's next and last chunk wait
+    each = 3 * 4 * (read + 1) * largest
+    threads = min(cores(), (memory - LIBRARIES) // max(each, 1))
+    if threads < 1:
+        needed = -(-(LIBRARIES + each) // 2**20)
+        raise InputError(
+            f"memory: {memory // 2**20} MB; give at least {needed} MB for these models"
+        )
+    return int(threads)
