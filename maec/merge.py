@@ -35,7 +35,7 @@ from maec.progress import Track, silent
 from maec.provenance import Sources, known_corpora
 from maec.recipe import AbilityPart, LanguagePart, Recipe
 from maec.result import Addend, Lost, Result
-from maec.survey import Models, Sought, Surveyed, Wanted, survey
+from maec.survey import Models, Sought, Surveyed, survey
 from maec.tensors import write_json
 from maec.vocabulary import Extension, extension
 

@@ -20,7 +20,7 @@ def of_model(origin: Tensor, exact: Tensor, stored: Tensor) -> np.ndarray:
 
 
 def of_ability(exact: Tensor, stored: Tensor, weights: Sparse, gamma: float) -> np.ndarray:
-    """Sums over one ability's entries in a piece, float64 [4], its weights being among the summands.
+    """Sums over one ability's entries in a piece, float64 [4]; its weights are part of ``exact``.
 
     How many of its weights are not zero; how many of these make no difference to what is stored;
     and squared L2 norms: of γ·R(A), and of γ·R(A) less the difference that it makes.

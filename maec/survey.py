@@ -171,15 +171,17 @@ def _near(part: Trained, piece: Piece, language: Tensor, width: int, where: Brac
     units = np.flatnonzero(bits >= where.begin)
     places = units if width == 1 else (units[:, None] * width + np.arange(width)).ravel()
     weights = part.at(piece, places)
-    r, l = weights.values.double(), language[weights.places].double()
-    products, powers = (r * l).view(-1, width).sum(dim=1), (r * r).view(-1, width).sum(dim=1)
+    ours, theirs = weights.values.double(), language[weights.places].double()
+    products, powers = (
+        factor.mul_(ours).view(-1, width).sum(dim=1) for factor in (theirs, ours.clone())
+    )
     return tally(bits[units], products.numpy(), powers.numpy(), where)
 
 
 def _given(weights: Sparse, language: Tensor) -> Tally:
     """The tally of entries that are key neurons whatever their importance."""
-    r, l = weights.values.double(), language[weights.places].double()
-    return Tally(np.array([len(r), float(r @ l), float(r @ r)]))
+    ours, theirs = weights.values.double(), language[weights.places].double()
+    return Tally(np.array([len(ours), float(ours @ theirs), float(ours @ ours)]))
 
 
 def _sampled(models: Models, part: Sought) -> Bracket:

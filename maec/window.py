@@ -1,4 +1,4 @@
-"""What several models hold in the same place: chunks are read once, pieces of them computed with."""
+"""What several models hold in the same place: read in chunks, computed with in pieces."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import namedtuple
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maec import combine
+from maec import result
 from maec.errors import InputError
 from maec.extract import extract
 from maec.merge import merge, merged_tensors
@@ -402,12 +402,15 @@ class Ready:
     def path(self, name: str) -> Path:
         return self.folder / "models" / name
 
-    def refused(self, *words: str, out: str = "out") -> str:
-        """The one line with which the merge is refused; every word is in it."""
+    def refused(self, *words: str, out: str = "out", once_read: bool = False) -> str:
+        """The one line with which the merge is refused; every word is in it.
+
+        Nothing is written before, and nothing read but headers, unless ``once_read``.
+        """
         recipe = write_recipe(self.folder / "recipe.yaml", **self.keys)
         before = tree(self.folder)
         with pytest.MonkeyPatch.context() as patch:
-            for step in ("locate", "cosine_similarity", "combined_tensors"):
+            for step in ("laid_out",) if once_read else ("survey", "laid_out"):
                 patch.setattr(f"maec.merge.{step}", work_began)
             with pytest.raises(InputError) as error:
                 merge(load_recipe(recipe), self.folder / out)
@@ -580,16 +583,17 @@ def test_a_disk_without_room_is_refused_before_work(
 def test_a_merge_that_dies_in_the_stream_leaves_no_folder(
     ready: Ready, monkeypatch: pytest.MonkeyPatch, failure: type[BaseException]
 ) -> None:
-    stream = combine.combined_tensors
+    whole = result.combined
     recipe = load_recipe(write_recipe(ready.folder / "recipe.yaml", **ready.keys))
 
-    def dying(*args: object, **keys: object) -> Iterator[tuple[str, torch.Tensor]]:
-        for i, item in enumerate(stream(*args, **keys)):
-            if i == 3:
-                raise failure
-            yield item
+    pieces = iter(range(4))
 
-    monkeypatch.setattr("maec.merge.combined_tensors", dying)
+    def dying(*args: object) -> torch.Tensor:
+        if next(pieces) == 3:
+            raise failure
+        return whole(*args)
+
+    monkeypatch.setattr("maec.result.combined", dying)
     before = tree(ready.folder)
     with pytest.raises(failure):
         merge(recipe, ready.folder / "out")
