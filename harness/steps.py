@@ -19,8 +19,8 @@ VERSIONS = {
     "pretrain": 1,
     "train": 1,
     "locate": 1,
-    "extract": 1,
-    "combine": 2,
+    "extract": 2,
+    "combine": 3,
     "mergekit": 1,
 }
 """Raise a kind's number when its code changes what it makes: all its artifacts are made anew."""

@@ -36,16 +36,18 @@ class Chunk:
     end: int
 
 
-def chunks(shapes: Shapes, entries: int = ENTRIES) -> Iterator[Chunk]:
+def chunks(shapes: Shapes, entries: int | None = None) -> Iterator[Chunk]:
     """All entries of all tensors, in the order of ``shapes``; an empty tensor has no chunk."""
+    entries = entries or ENTRIES
     for name, shape in shapes.items():
         size = prod(shape)
         for begin in range(0, size, entries):
             yield Chunk(name, begin, min(begin + entries, size))
 
 
-def row_chunks(shapes: Shapes, entries: int = ENTRIES) -> Iterator[Chunk]:
+def row_chunks(shapes: Shapes, entries: int | None = None) -> Iterator[Chunk]:
     """As :func:`chunks`, of whole rows; a tensor with fewer than two dimensions is one row."""
+    entries = entries or ENTRIES
     for name, shape in shapes.items():
         size = prod(shape)
         width = size // shape[0] if len(shape) > 1 and size else size

@@ -15,6 +15,7 @@ import typer
 from maec.errors import InputError
 from maec.hub import as_source
 from maec.recipe import ALPHA, BETA
+from maec.size import MEMORY, as_bytes
 
 app = typer.Typer(
     name="maec",
@@ -37,6 +38,19 @@ class Vocabulary(StrEnum):
 
     refuse = "refuse"
     pad = "pad"
+
+
+class PackDtype(StrEnum):
+    """What the entries of a pack are stored in."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+Memory = Annotated[
+    str, typer.Option(metavar="SIZE", help="Memory to use at most, such as 800MB or 4GB.")
+]
 
 
 def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
@@ -63,15 +77,17 @@ def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
 def merge(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; see the README.")],
     out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="New folder for the result.")],
+    memory: Memory = MEMORY,
 ) -> None:
     """Make the checkpoint that RECIPE describes: base, languages, abilities."""
     from maec.recipe import load_recipe
 
     loaded = load_recipe(recipe)  # before torch is imported: mistakes show at once
+    limit = as_bytes(memory)
     from maec.merge import merge as run_merge
     from maec.progress import bar
 
-    run_merge(loaded, out, track=bar)
+    run_merge(loaded, out, memory=limit, track=bar)
     typer.echo(f"{out}: done; how it was made is in README.md, `maec inspect {out}` shows more")
 
 
@@ -99,6 +115,10 @@ def extract(
     vocabulary: Annotated[
         Vocabulary, typer.Option(help="A model with more tokens: refuse it, or leave them out.")
     ] = Vocabulary.refuse,
+    dtype: Annotated[
+        PackDtype, typer.Option(help="What the pack stores; float32 merges to the same bits.")
+    ] = PackDtype.float32,
+    memory: Memory = MEMORY,
 ) -> None:
     """Extract the ability that ABILITY was trained in from BASE, as a sparse pack.
 
@@ -120,6 +140,8 @@ def extract(
         beta=beta,
         granularity=granularity.value,
         vocabulary=vocabulary.value,
+        dtype=dtype.value,
+        memory=as_bytes(memory),
         track=bar,
     )
     typer.echo(f"{out}: done; `maec inspect {out}` shows where its key neurons lie")

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from maec import size
 from maec.checkpoint import Weights
 from maec.chunks import cores
 from maec.errors import InputError
+from maec.size import as_bytes
 from maec.survey import Models
 
-MEMORY = 2 * 2**30
-"""Bytes of memory that a merge or an extraction uses at most, where nothing else is said."""
+MEMORY = as_bytes(size.MEMORY)
+"""The same in bytes."""
 
 LIBRARIES = 300 * 2**20
 """Bytes that Python and the libraries take before any work."""

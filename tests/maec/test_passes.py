@@ -1,0 +1,109 @@
+"""The two passes of a merge: the same bits whatever they run on, and no more memory than said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maec import chunks, ranking, survey, window
+from maec.errors import InputError
+from maec.extract import extract
+from maec.merge import merged_tensors
+from maec.pack import open_pack
+from maec.recipe import Recipe
+
+from . import numpy_reference as reference
+from .checkpoints import llama, on_grid, read, trained, write
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base and its kin, with many ties, in several shards."""
+    rng = np.random.default_rng(3)
+    folder = tmp_path_factory.mktemp("models")
+    origin = llama(rng, grid=1 / 64)
+    write(folder / "base", origin, shards=3, dtype="bfloat16")
+    for shards, name in enumerate(("ability", "pivot", "es", "te"), start=1):
+        tensors = {n: on_grid(t, 1 / 64) for n, t in trained(rng, origin).items()}
+        write(folder / name, tensors, shards=shards, dtype="bfloat16")
+    return folder
+
+
+def recipe(world: Path, **changes: object) -> Recipe:
+    ability = {"model": world / "ability", "pivot": world / "pivot", "k1": 0.21, "k2": 0.5}
+    languages = [{"model": world / "es", "mu": 0.7}, {"model": world / "te", "mu": 0.4}]
+    keys = {"base": world / "base", "languages": languages, "abilities": [ability]}
+    return Recipe.model_validate({**keys, "dtype": "bfloat16", **changes})
+
+
+def bits(merged: Recipe) -> dict[str, bytes]:
+    return {n: t.view(torch.int16).numpy().tobytes() for n, t in merged_tensors(merged)}
+
+
+@pytest.mark.parametrize("granularity", ["parameter", "row"])
+@pytest.mark.parametrize("entries", [1, 7, 64, 10**6])
+@pytest.mark.parametrize("threads", [1, 5])
+def test_the_same_bits_whatever_the_chunks_and_threads(
+    world: Path, monkeypatch: pytest.MonkeyPatch, granularity: str, entries: int, threads: int
+) -> None:
+    expected = bits(recipe(world, granularity=granularity))
+    monkeypatch.setattr(chunks, "ENTRIES", entries)
+    monkeypatch.setattr(window, "PIECE", max(entries // 3, 1))
+    monkeypatch.setattr("maec.memory.cores", lambda: threads)
+    assert bits(recipe(world, granularity=granularity)) == expected
+
+
+@pytest.mark.parametrize("low, high", [(0, 0), (0x7000, 0x7F80), (0x3E00, 0x3E00)])
+def test_an_unfair_sample_costs_time_and_nothing_else(
+    world: Path, monkeypatch: pytest.MonkeyPatch, low: int, high: int
+) -> None:
+    expected = bits(recipe(world))
+    monkeypatch.setattr(survey, "bracket", lambda *_: ranking.Bracket(low, high))
+    assert bits(recipe(world)) == expected
+
+
+@given(
+    k1=st.floats(0.001, 1),
+    places=st.integers(1, 50),
+    granularity=st.sampled_from(["parameter", "row"]),
+)
+def test_the_mask_is_the_one_that_sorting_finds(
+    world: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    k1: float,
+    places: int,
+    granularity: str,
+) -> None:
+    out = tmp_path_factory.mktemp("packs") / "pack"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(survey, "PLACES", places)
+        extract(world / "base", world / "ability", out, beta=0, k1=k1, granularity=granularity)
+    pack = open_pack(out)
+    change = reference.value_change(read(world / "base"), read(world / "ability"))
+    expected = reference.key_neurons(change, k1, granularity)
+    for name, mask in expected.items():
+        assert pack.mask(name).numpy().tobytes() == mask.tobytes(), name
+
+
+def test_too_little_memory_is_refused_with_what_is_needed(world: Path) -> None:
+    with pytest.raises(InputError, match=r"^memory: 1 MB; give at least \d+ MB"):
+        next(merged_tensors(recipe(world), memory=2**20))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_pack_of_fewer_bytes_holds_the_weights_rounded_once(
+    world: Path, tmp_path: Path, dtype: str
+) -> None:
+    how = {"pivot": world / "pivot", "k1": 0.1}
+    exact = open_pack(extract(world / "base", world / "ability", tmp_path / "exact", **how))
+    small = open_pack(
+        extract(world / "base", world / "ability", tmp_path / "small", dtype=dtype, **how)
+    )
+    for name in exact.names:
+        rounded = exact.delta(name).to(getattr(torch, dtype)).float()
+        assert small.delta(name).equal(rounded) and small.mask(name).equal(exact.mask(name))
