@@ -69,9 +69,20 @@ def _abilities(abilities: list[dict[str, Any]]) -> list[str]:
         lines.append(
             f"- {name}: {part['key_neurons']:,} key neurons of {part['N']:,} parameters "
             f"({part['key_neurons'] / part['N']:.2%}); ability weights added to {chosen} of "
-            f"{len(tensors)} tensors."
+            f"{len(tensors)} tensors.{_lost(part.get('rounding'))}"
         )
     return ["## Abilities", *lines] if lines else []
+
+
+def _lost(rounding: dict[str, Any] | None) -> str:
+    """What rounding took from one ability, as a sentence; nothing in float32."""
+    if not rounding or not rounding["changed"]:
+        return ""
+    share = rounding["rounded_away"] / rounding["changed"]
+    return (
+        f" {share:.2%} of these changes round away, and what is stored is off by "
+        f"{rounding['relative_error']:.2%} of the change that was meant (ratio of L2 norms)."
+    )
 
 
 def _rounding(dtype: str, relative_error: float) -> str:

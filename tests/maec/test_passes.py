@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from maec import chunks, ranking, survey, window
 from maec.errors import InputError
 from maec.extract import extract
-from maec.merge import merged_tensors
+from maec.merge import merge, merged_tensors
 from maec.pack import open_pack
 from maec.recipe import Recipe
 
@@ -88,6 +89,44 @@ def test_the_mask_is_the_one_that_sorting_finds(
     expected = reference.key_neurons(change, k1, granularity)
     for name, mask in expected.items():
         assert pack.mask(name).numpy().tobytes() == mask.tobytes(), name
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_what_rounding_took_from_an_ability_is_counted(
+    world: Path, tmp_path: Path, dtype: str
+) -> None:
+    """Against the model without the ability, both rounded by numpy and torch."""
+    gamma = 0.01  # small enough for most of it to be lost
+    part = {"model": world / "ability", "pivot": world / "pivot", "k1": 0.21, "gamma": gamma}
+    keys = {"dtype": dtype, "lambda": 0.3, "abilities": [part]}
+    merge(recipe(world, **keys), tmp_path / "with")
+    (part,) = json.loads((tmp_path / "with" / "maec.json").read_text())["abilities"]
+    with_ability = {n: t.float() for n, t in merged_tensors(recipe(world, **keys))}
+    without = {n: t.float() for n, t in merged_tensors(recipe(world, **keys | {"abilities": []}))}
+    pack = open_pack(
+        extract(world / "base", world / "ability", tmp_path / "p", pivot=world / "pivot", k1=0.21)
+    )
+    changed = lost = 0
+    error = size = 0.0
+    for name, entry in part["tensors"].items():
+        if not entry["selected"]:
+            continue
+        change = (pack.delta(name) * gamma).double()
+        made = (with_ability[name] - without[name]).double()
+        moved = change != 0
+        changed += int(moved.sum())
+        lost += int((moved & (made == 0)).sum())
+        error += float((made - change)[moved].square().sum())
+        size += float(change.square().sum())
+    found = part["rounding"]
+    assert found["changed"] == changed > 0
+    assert found["rounded_away"] == lost
+    assert 0 < lost < changed
+    assert found["relative_error"] == pytest.approx((error / size) ** 0.5, rel=1e-3)
+    assert (
+        f"{lost / changed:.2%} of these changes round away"
+        in (tmp_path / "with" / "README.md").read_text()
+    )
 
 
 def test_too_little_memory_is_refused_with_what_is_needed(world: Path) -> None:
