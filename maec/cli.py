@@ -78,12 +78,22 @@ def merge(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; see the README.")],
     out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="New folder for the result.")],
     memory: Memory = MEMORY,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it will read, write and need; no more.")
+    ] = False,
 ) -> None:
     """Make the checkpoint that RECIPE describes: base, languages, abilities."""
     from maec.recipe import load_recipe
 
     loaded = load_recipe(recipe)  # before torch is imported: mistakes show at once
     limit = as_bytes(memory)
+    if dry_run:
+        from rich.console import Console
+
+        from maec.dry_run import plan
+
+        Console().print(plan(loaded, limit).table())
+        return
     from maec.merge import merge as run_merge
     from maec.progress import bar
 

@@ -56,13 +56,18 @@ def combined(
 ) -> Tensor:
     """Θ_F = Θ_o + λ·R_lang + Σ_A γ_A·R(A), float32, from pairs (R(A), γ_A) of selected tensors.
 
-    The changes are summed before the base is added: they are small beside it.  Writes to
-    ``language``, whose memory the result takes.
+    The changes are summed before the base is added: they are small beside it.  Several abilities
+    are added up in float64, in which sums of few float32 numbers are as good as exact: their order
+    makes no difference, and so a pack gives what its checkpoints give.  May write to ``language``.
     """
+    parts = list(abilities)
     change = language.mul_(lam)
-    for weights, gamma in abilities:
-        change.index_add_(0, weights.places, weights.values * gamma)
-    return change.add_(origin)
+    if len(parts) > 1:
+        change = change.double()
+    for weights, gamma in parts:
+        added = weights.values * gamma
+        change.index_add_(0, weights.places, added.to(change.dtype))
+    return change.float().add_(origin)
 
 
 def cosine(product: float, square_a: float, square_b: float) -> float:

@@ -8,6 +8,7 @@ broke off is taken up again.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from maec.checkpoint import COMPANIONS
@@ -43,7 +44,7 @@ def as_source(given: Path | str, folder: Path = Path()) -> Source:
     return path if is_path else str(given)
 
 
-def local_folder(source: Source) -> Path:
+def local_folder(source: Source, patterns: Sequence[str] = FETCHED) -> Path:
     """The folder of ``source`` on this machine; a hub id is fetched first, where that is needed.
 
     Weights are fetched as safetensors only, never as pickles.
@@ -62,7 +63,7 @@ def local_folder(source: Source) -> Path:
     repo, revision = match["repo"], match["revision"]
     try:
         folder = snapshot_download(
-            repo, revision=revision, allow_patterns=FETCHED, ignore_patterns=NOT_FETCHED
+            repo, revision=revision, allow_patterns=patterns, ignore_patterns=NOT_FETCHED
         )
     except errors.RevisionNotFoundError as error:
         raise InputError(f"{source}: {repo} is on the hub, but not this revision") from error
@@ -85,6 +86,29 @@ def local_folder(source: Source) -> Path:
         reason = " ".join(str(error).split())
         raise InputError(f"{source}: cannot be fetched from the hub: {reason}") from error
     return Path(folder)
+
+
+def local_config(source: Source) -> Path:
+    """A folder that holds the config of ``source``, and its weights only if they are here already.
+
+    Raises:
+        InputError: as ``local_folder``.
+    """
+    if isinstance(source, Path):
+        return source
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    match = _ID.fullmatch(source)
+    try:
+        repo, revision = (match["repo"], match["revision"]) if match else (source, None)
+        return Path(
+            snapshot_download(
+                repo, revision=revision, allow_patterns=FETCHED, local_files_only=True
+            )
+        )
+    except LocalEntryNotFoundError:
+        return local_folder(source, ("*.json",))
 
 
 def hub_id(folder: str | Path) -> tuple[str, str] | None:

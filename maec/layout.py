@@ -65,11 +65,11 @@ def laid_out(
     Raises:
         InputError: the disk is too small.
     """
-    shards = list(_shards(layout, shard_bytes))
+    files = list(shards(layout, shard_bytes))
     places: dict[str, _Place] = {}
     with ExitStack() as opened:
-        for number, shard in enumerate(shards, start=1):
-            file = folder / _file_name(stem, number, len(shards))
+        for number, shard in enumerate(files, start=1):
+            file = folder / _file_name(stem, number, len(files))
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
             opened.callback(os.close, descriptor)
             header, offsets = _header(shard)
@@ -88,18 +88,20 @@ def laid_out(
                 itemsize = BYTES[shard[name][0]]
                 places[name] = _Place(descriptor, len(header) + offset, itemsize)
         yield Writer(places)
-    if len(shards) > 1:
-        files = {
-            name: _file_name(stem, number, len(shards))
-            for number, shard in enumerate(shards, start=1)
+    if len(files) > 1:
+        weight_map = {
+            name: _file_name(stem, number, len(files))
+            for number, shard in enumerate(files, start=1)
             for name in shard
         }
         total = sum(map(nbytes, layout.values()))
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(files.items()))}
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
         write_json(folder / f"{stem}.safetensors.index.json", index)
 
 
-def _shards(layout: Layout, shard_bytes: int) -> Iterator[dict[str, tuple[str, tuple[int, ...]]]]:
+def shards(
+    layout: Layout, shard_bytes: int = SHARD_BYTES
+) -> Iterator[dict[str, tuple[str, tuple[int, ...]]]]:
     """Tensors in their order, as many to a file as fit; one that is larger has its own."""
     shard: dict[str, tuple[str, tuple[int, ...]]] = {}
     held = 0

@@ -34,10 +34,7 @@ def workers(memory: int, models: Models, parts: Sequence[Reading]) -> int:
     Raises:
         InputError: not even one does.
     """
-    read = 1 + len(models.languages) + sum(len(part.models) for part in parts)
-    largest = max((chunk.end - chunk.begin for chunk in models.chunks()), default=0)
-    # four bytes an entry for each model and the result; a thread's next and last chunk wait
-    each = 3 * 4 * (read + 1) * largest
+    each = _each(models, parts)
     threads = min(cores(), (memory - LIBRARIES) // max(each, 1))
     if threads < 1:
         needed = -(-(LIBRARIES + each) // 2**20)
@@ -45,3 +42,15 @@ def workers(memory: int, models: Models, parts: Sequence[Reading]) -> int:
             f"memory: {memory // 2**20} MB; give at least {needed} MB for these models"
         )
     return int(threads)
+
+
+def at_work(threads: int, models: Models, parts: Sequence[Reading]) -> int:
+    """About how many bytes of memory so many threads take."""
+    return LIBRARIES + threads * _each(models, parts)
+
+
+def _each(models: Models, parts: Sequence[Reading]) -> int:
+    read = 1 + len(models.languages) + sum(len(part.models) for part in parts)
+    largest = max((chunk.end - chunk.begin for chunk in models.chunks()), default=0)
+    # four bytes an entry for each model and the result; a thread's next and last chunk wait
+    return 3 * 4 * (read + 1) * largest

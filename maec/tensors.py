@@ -115,6 +115,11 @@ class TensorInfo:
         return all(all_finite(piece, self.dtype) for piece in self.chunks())
 
 
+def is_float(dtype: str) -> bool:
+    """Whether a stored dtype is one of floating-point numbers."""
+    return dtype in EXPONENT
+
+
 def all_finite(piece: memoryview, dtype: str) -> bool:
     """Whether ``piece``, raw entries of the stored dtype ``dtype``, holds no NaN and no Inf."""
     if dtype not in EXPONENT:

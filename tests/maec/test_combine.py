@@ -185,6 +185,21 @@ def test_the_sum_adds_every_part_with_its_weight() -> None:
     assert found.tolist() == [1 + 2 * 0.5 + 0.5 * 4, 2 - 2 * 0.5, 3 + 0.5 * 8 + 0.25 * 32]
 
 
+@given(st.data())
+def test_the_order_of_abilities_makes_no_difference(data: st.DataObject) -> None:
+    finite = st.floats(-10, 10, width=32)
+    draw = st.lists(finite, min_size=5, max_size=5).map(torch.tensor)
+    origin, language = data.draw(draw), data.draw(draw)
+    places = st.lists(st.integers(0, 4), unique=True, max_size=5).map(sorted)
+    parts = []
+    for _ in range(3):
+        index = torch.tensor(data.draw(places), dtype=torch.int64)
+        parts.append((Sparse(index, data.draw(draw)[: len(index)]), data.draw(finite)))
+    one = combined(origin, language.clone(), parts, 0.7)
+    two = combined(origin, language.clone(), parts[::-1], 0.7)
+    assert one.view(torch.int32).equal(two.view(torch.int32))
+
+
 def test_small_changes_are_summed_before_the_base_is_added() -> None:
     tiny = torch.tensor([2.0**-24])
     weights = Sparse(torch.tensor([0]), tiny)
