@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,10 @@ CHANGED = 0.03
 
 @dataclass(frozen=True)
 class Contender:
-    """A command that writes a checkpoint to the folder given last, and what it is compared with."""
+    """Something that writes a checkpoint: its name, and what ``main`` is to be given."""
 
     name: str
-    command: list[str]
+    arguments: list[str]
 
 
 def measure(parameters: int, folder: Path, console: Console) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def measure(parameters: int, folder: Path, console: Console) -> dict[str, Any]:
         for round_ in range(ROUNDS + 1):  # the first one warms the page cache
             for entry in contenders:
                 out = where / "out"
-                found = _run([*entry.command, str(out)])
+                found = _run([*entry.arguments, str(out)])
                 if round_:
                     runs[entry.name].append(found)
                 console.print(f"  {entry.name}: {found['seconds']:.2f} s")
@@ -69,7 +69,6 @@ def measure(parameters: int, folder: Path, console: Console) -> dict[str, Any]:
 
 def _contenders(where: Path) -> list[Contender]:
     maec = [str(Path(sys.executable).with_name("maec"))]
-    mergekit = [str(Path(sys.executable).with_name("mergekit-yaml"))]
     subprocess.run(
         [
             *maec,
@@ -84,37 +83,23 @@ def _contenders(where: Path) -> list[Contender]:
     languages = [{"model": str(where / "language")}]
     ability = {"model": str(where / "ability"), "pivot": str(where / "pivot")}
     common = {"base": str(where / "base"), "languages": languages, "dtype": "bfloat16"}
-    merges = {
-        "maec-pack": {**common, "abilities": [{"pack": str(where / "pack")}]},
-        "maec-checkpoints": {**common, "abilities": [ability]},
-        "task_arithmetic-3": _task_arithmetic(where, "task_arithmetic", MODELS[1:]),
-        "task_arithmetic-2": _task_arithmetic(where, "task_arithmetic", MODELS[2:]),
-        "ties-3": _task_arithmetic(where, "ties", MODELS[1:]),
-        "linear-4": _linear(where),
+    configs = {
+        "maec merge, pack": {**common, "abilities": [{"pack": str(where / "pack")}]},
+        "maec merge, checkpoints": {**common, "abilities": [ability]},
+        "mergekit task_arithmetic, 2 models": _on_base(where, "task_arithmetic", MODELS[2:]),
+        "mergekit task_arithmetic, 3 models": _on_base(where, "task_arithmetic", MODELS[1:]),
+        "mergekit linear, 4 models": _linear(where),
+        "mergekit ties, 3 models": _on_base(where, "ties", MODELS[1:]),
     }
-    for name, recipe in merges.items():
-        (where / f"{name}.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
-
-    def merge(name: str) -> list[str]:
-        return [*maec, "merge", str(where / f"{name}.yaml")]
-
-    def kit(name: str) -> list[str]:
-        return [*mergekit, str(where / f"{name}.yaml")]
-
-    return [
-        Contender(
-            "copy", [sys.executable, "-m", "harness.bench_merge", "copy", str(where / "base")]
-        ),
-        Contender("maec merge, pack", merge("maec-pack")),
-        Contender("maec merge, checkpoints", merge("maec-checkpoints")),
-        Contender("mergekit task_arithmetic, 2 models", kit("task_arithmetic-2")),
-        Contender("mergekit task_arithmetic, 3 models", kit("task_arithmetic-3")),
-        Contender("mergekit linear, 4 models", kit("linear-4")),
-        Contender("mergekit ties, 3 models", kit("ties-3")),
-    ]
+    contenders = [Contender("copy", ["copy", str(where / "base")])]
+    for number, (name, config) in enumerate(configs.items()):
+        file = where / f"{number}.yaml"
+        file.write_text(yaml.safe_dump(config), encoding="utf-8")
+        contenders.append(Contender(name, [name.split()[0], str(file)]))
+    return contenders
 
 
-def _task_arithmetic(where: Path, method: str, models: tuple[str, ...]) -> dict[str, Any]:
+def _on_base(where: Path, method: str, models: tuple[str, ...]) -> dict[str, Any]:
     """θ = base + Σ (model − base), or its trimmed and elected kin, as mergekit is told."""
     density = {"density": 0.5} if method == "ties" else {}
     return {
@@ -136,19 +121,19 @@ def _linear(where: Path) -> dict[str, Any]:
     }
 
 
-def _run(command: list[str]) -> dict[str, float]:
-    """Seconds of a command, and the most memory that its process held at once, in MiB."""
-    began = time.monotonic()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+def _run(arguments: list[str]) -> dict[str, float]:
+    """Seconds that a contender worked, imports left out, and the most memory it held, in MiB."""
+    command = [sys.executable, "-m", "harness.bench_merge", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         peaks = {"RssAnon": 0.0, "VmHWM": 0.0}
         watcher = threading.Thread(target=_watch, args=(process, peaks))
         watcher.start()
-        _, said = process.communicate()
+        answered, said = process.communicate()
         watcher.join()
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)}: {said.decode()[-2000:]}")
     return {
-        "seconds": time.monotonic() - began,
+        "seconds": float(answered.split()[-1]),
         "anonymous MiB": peaks["RssAnon"],
         "resident MiB": peaks["VmHWM"],
     }
@@ -234,9 +219,36 @@ def copy(source: Path, out: Path) -> None:
         shutil.copytree(source, folder, dirs_exist_ok=True)
 
 
-if __name__ == "__main__":
+def _maec(recipe: Path, out: Path) -> Callable[[], None]:
+    from maec.merge import merge
+    from maec.recipe import load_recipe
+
+    return lambda: merge(load_recipe(recipe), out)
+
+
+def _mergekit(config: Path, out: Path) -> Callable[[], None]:
+    """What ``mergekit-yaml`` does, with its defaults."""
+    from mergekit.config import MergeConfiguration
+    from mergekit.merge import run_merge
+    from mergekit.options import MergeOptions
+
+    text = config.read_text(encoding="utf-8")
+    settings = MergeConfiguration.model_validate(yaml.safe_load(text))
+    options = MergeOptions(quiet=True)
+    return lambda: run_merge(settings, str(out), options, config_source=text)
+
+
+def main() -> None:
     what, first, second = sys.argv[1:]
     if what == "write":
         write(Path(first), int(second))
-    else:
-        copy(Path(first), Path(second))
+        return
+    prepare = {"maec": _maec, "mergekit": _mergekit, "copy": lambda *at: lambda: copy(*at)}[what]
+    work = prepare(Path(first), Path(second))
+    began = time.monotonic()
+    work()
+    print(time.monotonic() - began)
+
+
+if __name__ == "__main__":
+    main()
