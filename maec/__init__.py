@@ -11,6 +11,7 @@ Large Language Models", EMNLP 2025 (arXiv 2410.07825).  Checkpoints in, checkpoi
     merge       a recipe becomes a checkpoint
     inspect     what a mask, a pack or a merged model holds
     hub         models by hub id
+    share       packs, masks and merged models on a hub
     checkpoint  safetensors folders: open, check, stream, write
     compatible  which models fit a base, and how they are seen in its shapes
     adapter     LoRA adapters as the models they make
