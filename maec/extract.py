@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import maec
+from maec.card import pack_card
 from maec.checkpoint import Checkpoint, Weights, open_checkpoint
 from maec.compatible import OnVocabulary, fitted, open_base
 from maec.errors import InputError
@@ -24,10 +25,11 @@ from maec.neurons import (
     require_share,
     value_change,
 )
-from maec.pack import write_pack
+from maec.pack import PACK_FILE, write_pack
 from maec.pieces import pieces
 from maec.progress import Track, silent
 from maec.provenance import known_corpora, source
+from maec.tensors import read_json
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ def extract(
 ) -> Path:
     """Write the ability pack of the checkpoint ``ability``, trained from ``base``, to ``out``.
 
+    Beside the weights it holds ``README.md``, a card with what they are and how to use them.
+
     Each checkpoint is a folder (Path) or a hub id (str), which is fetched; ability and pivot may be
     LoRA adapters.  With ``vocabulary`` ``pad`` they may have tokens that the base has not, which
     are left out.
@@ -151,7 +155,16 @@ def extract(
     )
     with new_folder(Path(out)) as folder:
         write_pack(folder, deltas, manifest)
+        _write_card(folder, Path(out).name, opened["base"].nbytes())
     return Path(out)
+
+
+def _write_card(folder: Path, name: str, base_nbytes: int) -> None:
+    """The card of the pack in ``folder``, which will be called ``name``."""
+    nbytes = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    manifest = read_json(folder / PACK_FILE)
+    card = pack_card(manifest, name, nbytes=nbytes, base_nbytes=base_nbytes)
+    (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def require_pivot(pivot: Source | None, beta: float) -> None:

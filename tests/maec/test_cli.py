@@ -106,7 +106,9 @@ print("heavy", [m for m in {HEAVY} if m in sys.modules])
         assert f"exit {0 if '--help' in arguments else 2}" in done.stdout
 
 
-@pytest.mark.parametrize("command", [[], ["merge"], ["extract"], ["inspect"], ["push"], ["pull"]], ids=str)
+@pytest.mark.parametrize(
+    "command", [[], ["merge"], ["extract"], ["inspect"], ["push"], ["pull"]], ids=str
+)
 def test_help_names_what_there_is(maec, command: list[str]) -> None:
     code, out, _ = maec(*command, "--help")
     assert code == 0
