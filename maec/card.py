@@ -58,13 +58,14 @@ def pack_card(manifest: dict[str, Any], name: str, *, nbytes: int, base_nbytes: 
 
     ``nbytes`` is the size in bytes of the pack's weights, ``base_nbytes`` that of the base's.
     """
+    formula = "α·(ability − base)" + (" − β·(pivot − base)" if "pivot" in manifest else "")
     return _document(
         f"---\n{_pack_front_matter(manifest)}---",
         f"# {name}",
         f"An ability pack: what training has given to {name_of(manifest['ability']['path'])}, "
         f"extracted from it by MAEC {manifest['maec']} ([paper]({PAPER})). It holds the ability "
-        "weights R(A) = α·(ability − base) − β·(pivot − base), of the key neurons alone: the "
-        "parameters that the training has moved most. It is no model: added to the base and to "
+        f"weights R(A) = {formula}, of the key neurons alone: the parameters that the training "
+        "has moved most. It is no model: added to the base and to "
         "languages that were trained from the same base, it gives them the ability, without "
         "training.",
         "## What is in it",
