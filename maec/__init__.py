@@ -8,9 +8,12 @@ Large Language Models", EMNLP 2025 (arXiv 2410.07825).  Checkpoints in, checkpoi
     extract     ability weights R(A), kept as a sparse pack
     combine     language weights, similarity, selection, and the sum that is the result
     recipe      every symbol of the method as one validated object
+    language    language codes
     merge       a recipe becomes a checkpoint
+    card        the README.md of a merged model and of a pack
     inspect     what a mask, a pack or a merged model holds
     hub         models by hub id
+    share       packs, masks and merged models on a hub
     checkpoint  safetensors folders: open, check, stream, write
     compatible  which models fit a base, and how they are seen in its shapes
     adapter     LoRA adapters as the models they make

@@ -1,4 +1,4 @@
-"""The command line: ``maec merge``, ``maec extract``, ``maec inspect``."""
+"""The command line: ``maec merge``, ``extract``, ``inspect``, ``push`` and ``pull``."""
 
 from __future__ import annotations
 
@@ -61,15 +61,25 @@ def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **kwargs)
         except InputError as error:
-            typer.echo(f"maec: {error}", err=True)
+            _complain(error)
             raise typer.Exit(2) from error
         except BrokenPipeError:  # `maec inspect PATH | head`
             raise
         except OSError as error:
-            typer.echo(f"maec: {error}", err=True)
+            _complain(error)
             raise typer.Exit(1) from error
 
     return run
+
+
+def _complain(error: Exception) -> None:
+    """Print ``error`` on a line of its own; an upload that fails leaves its progress bar open."""
+    if "tqdm" not in sys.modules:
+        typer.echo(f"maec: {error}", err=True)
+        return
+    from tqdm import tqdm
+
+    tqdm.write(f"maec: {error}", file=sys.stderr)
 
 
 @app.command()
@@ -176,6 +186,41 @@ def inspect(
     console = Console()
     for table in tables(rows):
         console.print(table)
+
+
+@app.command()
+@_one_line_errors
+def push(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Pack, mask or merged model.")],
+    repo: Annotated[str, typer.Argument(metavar="REPO_ID", help="Where to: org/name.")],
+    private: Annotated[bool, typer.Option("--private", help="Make it a private one.")] = False,
+    revision: Annotated[
+        str | None, typer.Option(metavar="BRANCH", help="Branch; made where it is missing.")
+    ] = None,
+    message: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What the commit says.")
+    ] = None,
+) -> None:
+    """Put FOLDER on the model hub, for `maec pull` and for recipes by its hub id."""
+    from maec.share import push as run_push
+
+    address = run_push(folder, repo, private=private, revision=revision, message=message)
+    typer.echo(f"{folder}: pushed; {address}")
+
+
+@app.command()
+@_one_line_errors
+def pull(
+    repo: Annotated[
+        str, typer.Argument(metavar="REPO_ID", help="What: org/name or org/name@revision.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="New folder for it.")],
+) -> None:
+    """Fetch a pack, a mask or a merged model from the model hub."""
+    from maec.share import pull as run_pull
+
+    run_pull(repo, out)
+    typer.echo(f"{out}: done; `maec inspect {out}` shows what it holds")
 
 
 def main() -> None:

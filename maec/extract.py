@@ -10,6 +10,7 @@ import torch
 
 import maec
 from maec.ability import AbilityWeights, Masked, Trained
+from maec.card import pack_card
 from maec.checkpoint import Checkpoint, open_checkpoint
 from maec.chunks import Chunk, in_order, tracked
 from maec.combine import Sparse
@@ -19,10 +20,11 @@ from maec.folder import new_folder, require_new, require_space
 from maec.hub import Source, local_folder
 from maec.memory import MEMORY, workers
 from maec.neurons import Granularity, PackedMask, Shapes, open_mask, require_share, width_of
-from maec.pack import Block, block, write_pack
+from maec.pack import PACK_FILE, Block, block, write_pack
 from maec.progress import Track, silent
 from maec.provenance import Sources, known_corpora
 from maec.survey import Models, Sought, survey
+from maec.tensors import read_json
 
 PackDtype = Literal["float32", "bfloat16", "float16"]
 
@@ -44,6 +46,8 @@ def extract(
     track: Track = silent,
 ) -> Path:
     """Write the ability pack of the checkpoint ``ability``, trained from ``base``, to ``out``.
+
+    Beside the weights it holds ``README.md``, a card with what they are and how to use them.
 
     Each checkpoint is a folder (Path) or a hub id (str), which is fetched; ability and pivot may be
     LoRA adapters.  With ``vocabulary`` ``pad`` they may have tokens that the base has not, which
@@ -107,6 +111,7 @@ def extract(
         blocks = _blocks(models, surveyed.weights, getattr(torch, dtype))
         stream = (found for _, found in tracked(blocks, models.shapes, track, "writing"))
         write_pack(folder, models.shapes, stream, manifest)
+        _write_card(folder, Path(out).name, opened["base"].nbytes())
     return Path(out)
 
 
@@ -123,6 +128,14 @@ def _blocks(
         return block(chunk, [Sparse(part.places + at, part.values) for at, part in found], dtype)
 
     return in_order(work, models.chunks(), models.threads)
+
+
+def _write_card(folder: Path, name: str, base_nbytes: int) -> None:
+    """The card of the pack in ``folder``, which will be called ``name``."""
+    nbytes = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    manifest = read_json(folder / PACK_FILE)
+    card = pack_card(manifest, name, nbytes=nbytes, base_nbytes=base_nbytes)
+    (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def require_pivot(pivot: Source | None, beta: float) -> None:

@@ -16,12 +16,15 @@ from rich.filesize import decimal
 
 from maec.errors import InputError
 
+SCRATCH = ".partial-"
+"""How the names of scratch folders start."""
+
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield an empty scratch folder that becomes `path` when the block ends without an exception.
 
-    The scratch folder lies beside `path` and its name starts with ".partial-".  On any exception,
+    The scratch folder lies beside `path` and its name starts with ``SCRATCH``.  On any exception,
     an interrupt included, it is removed and `path` stays as it was.
 
     Raises:
@@ -29,7 +32,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     require_new(path)
-    scratch = path.parent / f".partial-{path.name}-{secrets.token_hex(4)}"
+    scratch = path.parent / f"{SCRATCH}{path.name}-{secrets.token_hex(4)}"
     try:
         scratch.mkdir(parents=True)
     except OSError as error:

@@ -8,7 +8,8 @@ broke off is taken up again.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from maec.checkpoint import COMPANIONS
@@ -52,20 +53,54 @@ def local_folder(source: Source, patterns: Sequence[str] = FETCHED) -> Path:
     Raises:
         InputError: the hub has no such model or revision, does not let this user have it, or
             cannot be reached and the cache does not hold it whole.
+        OSError: fetching it failed underway.
     """
     if isinstance(source, Path):
         return source
+    repo, revision = repo_and_revision(source)
+    from huggingface_hub import constants, errors, snapshot_download
+
+    with one_line_errors(source, "fetched from the hub", hint=f"; {_ALLOWED}"):
+        try:
+            folder = snapshot_download(
+                repo, revision=revision, allow_patterns=patterns, ignore_patterns=NOT_FETCHED
+            )
+        except errors.LocalEntryNotFoundError as error:
+            why = (
+                "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub cannot be reached"
+            )
+            raise InputError(
+                f"{source}: no such folder here, {why}, and the cache does not hold it whole; "
+                f"fetch it where there is a network, or give a folder"
+            ) from error
+    return Path(folder)
+
+
+def repo_and_revision(source: str) -> tuple[str, str | None]:
+    """The two parts of a hub id, ``org/name`` and ``revision``; InputError for any other text."""
     match = _ID.fullmatch(source)
     if match is None:
         raise InputError(f"{source}: neither a folder here nor a hub id; {_ALLOWED}")
-    from huggingface_hub import constants, errors, snapshot_download
+    return match["repo"], match["revision"]
 
-    repo, revision = match["repo"], match["revision"]
+
+@contextmanager
+def one_line_errors(source: str, done: str, *, hint: str = "") -> Iterator[None]:
+    """Say in one line what huggingface_hub could not do with ``source`` inside the block.
+
+    ``done`` says what was to be done, as in "fetched from the hub"; ``hint`` is added where there
+    is no such model.
+
+    Raises:
+        InputError: what the user can mend: the id, the revision, the login, the rights.
+        OSError: what failed underway: the network, or the hub itself.
+    """
+    from huggingface_hub import errors
+
     try:
-        folder = snapshot_download(
-            repo, revision=revision, allow_patterns=patterns, ignore_patterns=NOT_FETCHED
-        )
+        yield
     except errors.RevisionNotFoundError as error:
+        repo = source.partition("@")[0]
         raise InputError(f"{source}: {repo} is on the hub, but not this revision") from error
     except errors.GatedRepoError as error:
         raise InputError(
@@ -73,19 +108,20 @@ def local_folder(source: Source, patterns: Sequence[str] = FETCHED) -> Path:
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise InputError(
-            f"{source}: no such folder here, and no such model on the hub that you may see; "
-            f"{_ALLOWED} (a private one needs `hf auth login`)"
+            f"{source}: no such model on the hub that you may see (a private one needs "
+            f"`hf auth login`){hint}"
         ) from error
-    except errors.LocalEntryNotFoundError as error:
-        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub cannot be reached"
-        raise InputError(
-            f"{source}: no such folder here, {why}, and the cache does not hold it whole; "
-            f"fetch it where there is a network, or give a folder"
-        ) from error
-    except (errors.HTTPError, errors.HFValidationError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{source}: cannot be fetched from the hub: {reason}") from error
-    return Path(folder)
+    except (errors.HTTPError, OSError, ValueError, RuntimeError) as error:
+        # an upload in a thread puts what happened in the cause of its RuntimeError
+        told = error.__cause__ or error if isinstance(error, RuntimeError) else error
+        reason = " ".join(str(told).split()) or type(told).__name__
+        message = f"{source}: cannot be {done}: {reason}"
+        status = getattr(getattr(told, "response", None), "status_code", None)
+        if status in _MENDABLE:
+            raise InputError(f"{message}; {_MENDABLE[status]}") from error
+        if isinstance(told, errors.HFValidationError):
+            raise InputError(message) from error
+        raise OSError(message) from error
 
 
 def local_config(source: Source) -> Path:
@@ -99,14 +135,12 @@ def local_config(source: Source) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    match = _ID.fullmatch(source)
+    repo, revision = repo_and_revision(source)
     try:
-        repo, revision = (match["repo"], match["revision"]) if match else (source, None)
-        return Path(
-            snapshot_download(
-                repo, revision=revision, allow_patterns=FETCHED, local_files_only=True
-            )
+        cached = snapshot_download(
+            repo, revision=revision, allow_patterns=FETCHED, local_files_only=True
         )
+        return Path(cached)
     except LocalEntryNotFoundError:
         return local_folder(source, ("*.json",))
 
@@ -124,3 +158,10 @@ def pinned(source: Source, folder: Path) -> Source:
 
 
 _ALLOWED = "give a folder that exists, or a hub id: org/name or org/name@revision"
+
+_MENDABLE = {
+    400: "mend what it names",
+    401: "log in with `hf auth login`",
+    403: "log in as someone who may (`hf auth login`)",
+}
+"""Status codes of a hub that ask something of the user, and what."""

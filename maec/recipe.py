@@ -20,6 +20,7 @@ from pydantic import (
 
 from maec.errors import InputError, nearest
 from maec.hub import Source, as_source
+from maec.language import language_code
 
 ALPHA, BETA = 0.8, 0.2  # METHOD.md's starting values
 EXTRACTION = ("pivot", "mask", "k1", "alpha", "beta")
@@ -61,10 +62,14 @@ class _Strict(BaseModel):
 
 
 class LanguagePart(_Strict):
-    """A language model Θ_Lj and its weight μ_j."""
+    """A language model Θ_Lj and its weight μ_j.
+
+    ``language``, the code of L_j, changes no weight: the result's card says it.
+    """
 
     model: Folder
     mu: float = 1.0
+    language: Annotated[str, BeforeValidator(language_code)] | None = None
 
 
 class AbilityPart(_Strict):

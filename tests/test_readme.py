@@ -15,6 +15,7 @@ import yaml
 
 from tests.conftest import CHECKOUT, NANO, environment
 from tests.maec.checkpoints import llama, trained, write
+from tests.maec.hub_server import TOKEN, Hub, serve
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 
@@ -84,19 +85,27 @@ def test_the_commands_on_checkpoints_run_with_the_recipe_that_is_shown(tmp_path:
     (recipe,) = [text for text in blocks("yaml") if text.startswith("# recipe.yaml")]
     (tmp_path / "recipe.yaml").write_text(recipe, encoding="utf-8")
     shown = [command for command in commands() if command.startswith("maec ")]
-    assert len(shown) == 3
-    for command in shown:
-        done = subprocess.run(
-            command,
-            shell=True,
-            cwd=tmp_path,
-            env=environment(tmp_path / "home"),
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
+    assert [command.split()[1] for command in shown] == [
+        *("merge", "inspect", "extract", "push", "pull")
+    ]
+    with serve(Hub(store=tmp_path / "hub")) as hub:
+        for command in shown:
+            done = subprocess.run(
+                command,
+                shell=True,
+                cwd=tmp_path,
+                env=environment(tmp_path / "home")
+                | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": TOKEN}
+                | {"HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"},
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, done.stderr
     assert (tmp_path / "merged" / "config.json").is_file()
-    assert (tmp_path / "math-pack").is_dir()
+    card = (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
+    assert yaml.safe_load(card.split("---\n")[1])["language"] == ["bn", "te"]
+    for file in (tmp_path / "math-pack").iterdir():
+        assert file.read_bytes() == (tmp_path / "math-pack-again" / file.name).read_bytes()
 
 
 @pytest.fixture

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +14,9 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from . import checkpoints
+from .hub_server import Hub
+
+ROOT = Path(__file__).resolve().parents[2]
 
 settings.register_profile(
     "maec", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -37,3 +43,22 @@ def make(tmp_path: Path, rng: np.random.Generator) -> Callable[..., Path]:
         return checkpoints.write(tmp_path / name, tensors, **how)
 
     return write
+
+
+@pytest.fixture
+def python(tmp_path: Path, hub: Hub) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """python(*arguments, **environment): a new interpreter whose hub is the stand-in."""
+    settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
+
+    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=tmp_path,
+            env=clean | settings | {"PYTHONPATH": str(ROOT)} | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run

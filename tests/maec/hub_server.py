@@ -1,9 +1,16 @@
-"""A stand-in for a model hub on loopback: the endpoints that `snapshot_download` asks for."""
+"""A stand-in for a model hub on loopback.
+
+It has the endpoints that `snapshot_download` asks for, and those that `create_repo`,
+`create_branch` and `upload_folder` write to when HF_HUB_DISABLE_XET is set: small files come inside
+the commit, large ones (here: safetensors) by git-lfs before it.
+"""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +18,11 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlparse
+
+import yaml
+
+TOKEN = "hf_loopback"
+"""The one token that may write."""
 
 
 @dataclass
@@ -25,6 +37,17 @@ class Hub:
     withheld: set[str] = field(default_factory=set)
     """Names of files that are listed, and not given out."""
     url: str = ""
+    store: Path | None = None
+    """Where commits are kept; without it nothing can be written."""
+    private: set[str] = field(default_factory=set)
+    writable: set[str] = field(default_factory=lambda: {"org"})
+    """The namespaces that the token may write to."""
+    messages: list[str] = field(default_factory=list)
+    """What the commits said."""
+    broken: set[str] = field(default_factory=set)
+    """Parts of a path (`lfs`, `commit`) that answer with a fault of the server."""
+    lfs: dict[str, bytes] = field(default_factory=dict)
+    """What has been uploaded by git-lfs, by its SHA-256."""
 
     def add(self, repo: str, folder: Path, *branches: str) -> str:
         """Serve `folder` as `repo`, on its branches; the commit it is given."""
@@ -32,6 +55,18 @@ class Hub:
         names = (commit, *(branches or ("main",)))
         self.repos.setdefault(repo, {}).update(dict.fromkeys(names, folder))
         return commit
+
+    def new_commit(self, repo: str, branch: str) -> Path:
+        """A copy of what is on the branch, to be changed, that the branch is from now on."""
+        assert self.store is not None
+        folder = self.store / repo / f"{len(self.repos.setdefault(repo, {}))}-{branch}"
+        if branch in self.repos[repo]:
+            shutil.copytree(self.repos[repo][branch], folder)
+        else:
+            folder.mkdir(parents=True)
+            (folder / ".gitattributes").write_text("*.safetensors filter=lfs\n")
+        self.add(repo, folder, branch)
+        return folder
 
     def commit(self, repo: str, revision: str) -> str | None:
         folder = self.repos.get(repo, {}).get(revision)
@@ -56,8 +91,15 @@ def serve(hub: Hub) -> Iterator[Hub]:
             if self.command != "HEAD":
                 self.wfile.write(body)
 
+        def say(self, answer: object, status: int = 200) -> None:
+            self.reply(status, json.dumps(answer).encode(), content_type="application/json")
+
+        @property
+        def known(self) -> bool:
+            return self.headers["authorization"] == f"Bearer {TOKEN}"
+
         def refuse(self, repo: str, revision: str) -> bool:
-            if repo not in hub.repos:
+            if repo not in hub.repos or (repo in hub.private and not self.known):
                 self.reply(404, x_error_code="RepoNotFound")
             elif repo in hub.gated:
                 self.reply(403, x_error_code="GatedRepo")
@@ -74,7 +116,8 @@ def serve(hub: Hub) -> Iterator[Hub]:
             hub.asked.append(f"{self.command} {self.path}")
             parts = unquote(urlparse(self.path).path).strip("/").split("/")
             if parts[:2] == ["api", "models"]:
-                self.api("/".join(parts[2:4]), parts[4], "/".join(parts[5:]))
+                what, revision = (*parts[4:5], "/".join(parts[5:])) if parts[4:] else ("", "main")
+                self.api("/".join(parts[2:4]), what, revision)
             elif parts[2:3] != ["resolve"]:
                 self.reply(404)
             else:  # org/name/resolve/revision/file
@@ -84,20 +127,30 @@ def serve(hub: Hub) -> Iterator[Hub]:
             if self.refuse(repo, revision):
                 return
             commit = hub.commit(repo, revision)
-            answer: object = {"id": repo, "modelId": repo, "sha": commit}
+            folder = hub.repos[repo][revision]
+            files = {
+                str(file.relative_to(folder)): file
+                for file in sorted(folder.rglob("*"))
+                if file.is_file()
+            }
+            answer: object = {
+                "id": repo,
+                "modelId": repo,
+                "sha": commit,
+                "private": repo in hub.private,
+                "siblings": [{"rfilename": name} for name in files],
+            }
             if what == "tree":
-                folder = hub.repos[repo][revision]
                 answer = [
                     {
                         "type": "file",
-                        "path": str(file.relative_to(folder)),
+                        "path": name,
                         "size": file.stat().st_size,
                         "oid": hashlib.sha1(file.read_bytes()).hexdigest(),
                     }
-                    for file in sorted(folder.rglob("*"))
-                    if file.is_file()
+                    for name, file in files.items()
                 ]
-            self.reply(200, json.dumps(answer).encode(), content_type="application/json")
+            self.say(answer)
 
         def file(self, repo: str, revision: str, name: str) -> None:
             if self.refuse(repo, revision):
@@ -112,6 +165,115 @@ def serve(hub: Hub) -> Iterator[Hub]:
                 self.reply(403)
             else:
                 self.reply(200, body, etag=etag, x_repo_commit=hub.commit(repo, revision))
+
+        def body(self) -> bytes:
+            if self.headers["transfer-encoding"] != "chunked":
+                return self.rfile.read(int(self.headers["content-length"] or 0))
+            parts = []
+            while size := int(self.rfile.readline(), 16):
+                parts.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            return b"".join(parts)
+
+        def do_PUT(self) -> None:  # the storage that a git-lfs batch names; asks for no token
+            hub.asked.append(f"PUT {self.path}")
+            body, oid = self.body(), self.path.rpartition("/")[2]
+            if "lfs" in hub.broken or hashlib.sha256(body).hexdigest() != oid:
+                self.reply(501)
+            else:
+                hub.lfs[oid] = body
+                self.reply(200)
+
+        def do_POST(self) -> None:
+            hub.asked.append(f"POST {self.path}")
+            body = self.body()
+            parts = unquote(urlparse(self.path).path).strip("/").split("/")
+            if parts == ["api", "validate-yaml"]:
+                self.validate(json.loads(body)["content"])
+            elif not self.known:
+                self.reply(401, x_error_message="Invalid credentials in Authorization header")
+            elif parts == ["api", "repos", "create"]:
+                self.create(json.loads(body))
+            elif parts[2:] == ["info", "lfs", "objects", "batch"]:
+                self.batch(json.loads(body))
+            elif parts[0] == "verify":
+                self.reply(200 if json.loads(body)["oid"] in hub.lfs else 404)
+            else:
+                repo, what, branch = "/".join(parts[2:4]), parts[4], "/".join(parts[5:])
+                self.write(repo, what, branch, body)
+
+        def validate(self, card: str) -> None:
+            """What the hub does before a card is uploaded: its front matter has to be YAML."""
+            try:
+                front = yaml.safe_load(card.split("---\n")[1])
+                assert isinstance(front, dict)
+            except Exception as error:
+                self.say({"errors": [{"message": str(error)}], "warnings": []}, 400)
+            else:
+                self.say({"errors": [], "warnings": []})
+
+        def create(self, asked: dict[str, str]) -> None:
+            repo = f"{asked['organization']}/{asked['name']}"
+            url = {"url": f"{hub.url}/{repo}"}
+            if asked["organization"] not in hub.writable:
+                self.reply(403)
+            elif repo in hub.repos:
+                self.say(url, 409)
+            else:
+                if asked.get("visibility") == "private":
+                    hub.private.add(repo)
+                hub.new_commit(repo, "main")
+                self.say(url)
+
+        def batch(self, asked: dict[str, list[dict[str, str]]]) -> None:
+            """Where large files go, but those that are there."""
+            for entry in asked["objects"]:
+                if entry["oid"] not in hub.lfs:
+                    entry["actions"] = {
+                        "upload": {"href": f"{hub.url}/lfs/{entry['oid']}"},
+                        "verify": {"href": f"{hub.url}/verify/{entry['oid']}"},
+                    }
+            self.say({"transfer": "basic", "objects": asked["objects"]})
+
+        def write(self, repo: str, what: str, branch: str, body: bytes) -> None:
+            if repo.partition("/")[0] not in hub.writable:
+                self.reply(403)
+            elif what in hub.broken:
+                self.reply(501)
+            elif what == "branch":
+                exists = branch in hub.repos[repo]
+                if not exists:
+                    hub.repos[repo][branch] = hub.repos[repo]["main"]
+                self.reply(409 if exists else 201)
+            elif self.refuse(repo, branch):
+                pass
+            elif what == "preupload":
+                files = [{"path": file["path"]} for file in json.loads(body)["files"]]
+                for file in files:
+                    large = file["path"].endswith(".safetensors")
+                    file |= {"uploadMode": "lfs" if large else "regular", "shouldIgnore": False}
+                self.say({"files": files})
+            elif what == "commit":
+                self.commit(repo, branch, [json.loads(line) for line in body.splitlines()])
+            else:
+                self.reply(404)
+
+        def commit(self, repo: str, branch: str, lines: list[dict[str, dict[str, str]]]) -> None:
+            folder = hub.new_commit(repo, branch)
+            for line in lines:
+                value = line["value"]
+                match line["key"]:
+                    case "header":
+                        hub.messages.append(value["summary"])
+                    case "file":
+                        (folder / value["path"]).write_bytes(base64.b64decode(value["content"]))
+                    case "lfsFile":
+                        (folder / value["path"]).write_bytes(hub.lfs[value["oid"]])
+                    case "deletedFile":
+                        (folder / value["path"]).unlink()
+            oid = hub.commit(repo, branch)
+            self.say({"commitUrl": f"{hub.url}/{repo}/commit/{oid}", "commitOid": oid})
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     hub.url = f"http://127.0.0.1:{server.server_port}"

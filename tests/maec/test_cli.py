@@ -26,6 +26,7 @@ LIGHT = (
     "errors",
     "folder",
     "hub",
+    "share",
     "compatible",
     "adapter",
     "vocabulary",
@@ -105,15 +106,19 @@ print("heavy", [m for m in {HEAVY} if m in sys.modules])
         assert f"exit {0 if '--help' in arguments else 2}" in done.stdout
 
 
-@pytest.mark.parametrize("command", [[], ["merge"], ["extract"], ["inspect"]], ids=str)
+@pytest.mark.parametrize(
+    "command", [[], ["merge"], ["extract"], ["inspect"], ["push"], ["pull"]], ids=str
+)
 def test_help_names_what_there_is(maec, command: list[str]) -> None:
     code, out, _ = maec(*command, "--help")
     assert code == 0
     named = {
-        "": ["merge", "extract", "inspect"],
+        "": ["merge", "extract", "inspect", "push", "pull"],
         "merge": ["RECIPE", "OUT"],
         "extract": ["--pivot", "--mask", "--k1", "--alpha", "--beta", "--granularity"],
         "inspect": ["PATH", "--json"],
+        "push": ["FOLDER", "REPO_ID", "--private", "--revision", "--message"],
+        "pull": ["REPO_ID", "OUT_DIR"],
     }["".join(command)]
     assert all(word in out for word in named)
 
@@ -210,6 +215,7 @@ def spoil(world: Path) -> None:
         ["merge", "nowhere.yaml", "out"],
         ["extract", "nowhere", "nowhere", "out"],
         ["inspect", "nowhere"],
+        ["push", "nowhere", "org/name"],
     ],
     ids=lambda arguments: arguments[0],
 )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +17,6 @@ from .checkpoints import llama, read, read_torch, same_bits, trained, write, wri
 from .hub_server import Hub, serve
 from .numpy_reference import Ability
 
-ROOT = Path(__file__).resolve().parents[2]
 FETCH = """
 import sys
 from maec.errors import InputError
@@ -31,7 +28,7 @@ except InputError as error:
 assert "torch" not in sys.modules
 """
 
-Python = Callable[..., subprocess.CompletedProcess[str]]
+Python = Callable[..., subprocess.CompletedProcess[str]]  # see conftest
 
 
 @pytest.fixture
@@ -45,25 +42,6 @@ def hub(tmp_path: Path, rng: np.random.Generator) -> Iterator[Hub]:
     served.gated.add("org/gated")
     with serve(served):
         yield served
-
-
-@pytest.fixture
-def python(tmp_path: Path, hub: Hub) -> Python:
-    """python(*arguments, **environment): a new interpreter whose hub is the stand-in."""
-    settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
-
-    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *map(str, arguments)],
-            cwd=tmp_path,
-            env=clean | settings | {"PYTHONPATH": str(ROOT)} | environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return run
 
 
 def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:

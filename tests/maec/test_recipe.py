@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from maec.errors import InputError
+from maec.language import ISO_639_1
 from maec.recipe import Recipe, load_recipe
 
 FULL = """
@@ -197,6 +198,46 @@ def test_what_a_key_may_not_be_is_refused_by_its_name(
     tmp_path: Path, keys: dict[str, object], named: str
 ) -> None:
     assert named in refused(tmp_path, changed(**keys))
+
+
+def of_language(code: str) -> str:
+    return f"base: b\nlanguages: [{{model: m, language: {code}}}]\n"
+
+
+@pytest.mark.parametrize("code", ["es", "sw", "yue", "zh-Hant", "pt-BR", "es-419", "zh-Hant-HK"])
+def test_a_language_may_have_its_code(tmp_path: Path, code: str) -> None:
+    recipe = load_recipe(recipe_file(tmp_path, of_language(code)))
+    assert recipe.languages[0].language == code
+    plain = recipe.canonical().to_dict()
+    assert plain["languages"][0]["language"] == code
+    assert load_recipe(recipe_file(tmp_path, yaml.safe_dump(plain))) == recipe.canonical()
+
+
+def test_a_language_without_its_code_has_none(tmp_path: Path) -> None:
+    recipe = load_recipe(recipe_file(tmp_path, FULL))
+    assert recipe.languages[0].language is None
+    assert "language" not in recipe.to_dict()["languages"][0]
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["jp", "xx", "ES", "spanish", "e", "es_MX", "es-mx", "''", "3", "[es]", "zh-hant", "'es '"],
+)
+def test_what_is_no_language_code_is_refused(tmp_path: Path, code: str) -> None:
+    message = refused(tmp_path, of_language(code))
+    found = repr(yaml.safe_load(code))
+    assert f"languages[0].language: found {found}; " in message and "allowed: " in message
+
+
+def test_norwegian_is_asked_for_in_quotes(tmp_path: Path) -> None:
+    assert "'no'" in refused(tmp_path, of_language("no"))
+    assert load_recipe(recipe_file(tmp_path, of_language("'no'"))).languages[0].language == "no"
+
+
+def test_the_codes_of_two_letters_are_those_of_iso_639() -> None:
+    pycountry = pytest.importorskip("pycountry")
+    known = {entry.alpha_2 for entry in pycountry.languages if hasattr(entry, "alpha_2")}
+    assert known == ISO_639_1
 
 
 @pytest.mark.parametrize("text", ["", "- base", "base: [", "just text", "base: {a: 1}\tb"])
