@@ -134,7 +134,7 @@ def test_a_push_replaces_an_earlier_one_and_branches_are_kept_apart(
 
 def stored(pack: Path) -> Iterator[tuple[str, str]]:
     for name in json.loads((pack / "pack.json").read_text())["tensors"]:
-        yield from ((name, part) for part in ("mask", "values"))
+        yield from ((name, part) for part in ("blocks", "gaps", "values"))
 
 
 def test_a_private_pack_is_seen_by_its_owner_alone(
