@@ -1,7 +1,9 @@
 """How parameters were searched, and whether the matrix used what was found."""
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -23,27 +25,54 @@ def tuning(facts: Facts) -> str:
             order.get(own[0]["method"], len(order)),
             own[0]["method"],
             own[0]["ability"],
+            own[0]["seed"],
         ),
     )
     if not sweeps:
         return ""
-    counts = pd.Series([len(own) for own in sweeps])
-    equal = (
-        f"Every method was given the same number of trials in every ability: {counts[0]}."
-        if counts.nunique() == 1
-        else f"The numbers of trials differ: {sizes(counts)}."
-    )
+    newest = [next(own) for _, own in groupby(sweeps, lambda own: _searched(own[0]))]
+    earlier = len(sweeps) - len(newest)
     return section(
         "Equal tuning",
-        f"Parameters were searched on dev items, which are no test items. {equal} A ± is the "
-        "standard error over items; the chosen point is the best of its trials, so that its score "
-        "is the more flattering the more there were. `used` compares the chosen parameters with "
-        "the matrix that was run, to three digits; what its file leaves out has the method's "
-        "default there.",
-        table([_sweep(facts, own) for own in sweeps], left=2),
+        f"Parameters were searched on dev items, which are no test items. {_budget(newest)} A ± is "
+        "the standard error over items; the chosen point is the best of its trials, so that its "
+        "score is the more flattering the more there were. `used` compares the chosen parameters "
+        "with the matrix that was run, to three digits; what its file leaves out has the method's "
+        "default there."
+        + (
+            f" The newest sweep of each method and ability counts; {earlier} earlier "
+            f"{'one is' if earlier == 1 else 'ones are'} among the trials below."
+            if earlier
+            else ""
+        ),
+        table([_sweep(facts, own) for own in newest], left=2),
         f"<details>\n<summary>All trials</summary>\n\n{table(_curves(sweeps), left=2)}\n\n"
         "</details>",
     )
+
+
+def _searched(trial: Mapping[str, Any]) -> tuple[str, str, int]:
+    return trial["method"], trial["ability"], trial["seed"]
+
+
+def _budget(sweeps: Sequence[Sequence[Mapping[str, Any]]]) -> str:
+    """Whether all had as many trials as each other, but for those that ran out of points."""
+    counts = pd.Series([len(own) for own in sweeps])
+    if counts.nunique() == 1:
+        return f"Every method was given the same number of trials in every ability: {counts[0]}."
+    limited = counts[[len(own) < _points(own[0]["space"]) for own in sweeps]]
+    if limited.nunique() == 1 and limited.iloc[0] == counts.max():
+        return (
+            "Every method was given the same number of trials in every ability: "
+            f"{counts.max()}, or one for each of its points where it has fewer."
+        )
+    return f"The numbers of trials differ: {sizes(counts)}."
+
+
+def _points(space: Mapping[str, Any]) -> float:
+    """How many points a space has: infinitely many where a parameter has a range."""
+    choices = [where for where in space.values() if isinstance(where, list)]
+    return math.prod(map(len, choices)) if len(choices) == len(space) else math.inf
 
 
 def _sweep(facts: Facts, trials: Sequence[Mapping[str, Any]]) -> dict[str, str]:

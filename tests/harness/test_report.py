@@ -221,12 +221,21 @@ def test_the_head_names_runs_software_and_the_embedded_world(scored: store.Write
     assert "Versions: torch 2.0." in report and "Engine: kind vllm, dtype float32." in report
 
 
-def sweep(writer: store.Writer, method: str, trials: list[tuple[Mapping, int]]) -> None:
+def sweep(
+    writer: store.Writer,
+    method: str,
+    trials: list[tuple[Mapping, int]],
+    *,
+    key: str = "",
+    space: Mapping | None = None,
+    day: int = 1,
+) -> None:
+    key = key or method
     writer.begin_sweep(
         {
-            "key": method, "matrix": "mine", "method": method, "ability": "math", "seed": 0,
-            "space": {}, "start": {}, "languages": ["es", "te"], "items": 20, "sampler": "s",
-            "versions": {}, "commit": None, "created": DATE,
+            "key": key, "matrix": "mine", "method": method, "ability": "math", "seed": 0,
+            "space": space or {}, "start": {}, "languages": ["es", "te"], "items": 20,
+            "sampler": "s", "versions": {}, "commit": None, "created": DATE.replace(day=day),
         },
         ["question"],
         "here",
@@ -234,7 +243,7 @@ def sweep(writer: store.Writer, method: str, trials: list[tuple[Mapping, int]]) 
     for number, (parameters, count) in enumerate(trials):
         writer.record_trial(
             {
-                "sweep": method, "number": number, "parameters": parameters, "score": count / 20,
+                "sweep": key, "number": number, "parameters": parameters, "score": count / 20,
                 "by_language": {"es": count / 20, "te": count / 20},
                 "correct": answers(count, 20), "seconds": 1.0, "training_seconds": 0.0,
                 "created": DATE,
@@ -258,10 +267,34 @@ def test_tuning_shows_start_choice_and_whether_it_was_used(scored: store.Writer)
 
 
 def test_unequal_tuning_is_said(scored: store.Writer) -> None:
-    sweep(scored, "maec", [({"k1": 0.2}, 8)])
+    anywhere = {"k1": {"low": 0, "high": 1, "log": False}}
+    sweep(scored, "maec", [({"k1": 0.2}, 8)], space=anywhere)
     sweep(scored, "tv", [({"language_scale": 0.6}, 10), ({"language_scale": 0.7}, 12)])
     scored.snapshot(now=True)
     assert "The numbers of trials differ: 1–2." in section(text(), "Equal tuning")
+
+
+def test_fewer_trials_are_equal_tuning_where_there_are_no_more_points(
+    scored: store.Writer,
+) -> None:
+    sweep(scored, "maec", [({"k1": 0.2}, 8)], space={"k1": [0.2]})
+    anywhere = {"language_scale": {"low": 0, "high": 1, "log": False}}
+    trials = [({"language_scale": 0.6}, 10), ({"language_scale": 0.7}, 12)]
+    sweep(scored, "tv", trials, space=anywhere)
+    scored.snapshot(now=True)
+    said = section(text(), "Equal tuning")
+    assert "trials in every ability: 2, or one for each of its points where it has fewer." in said
+
+
+def test_the_newest_sweep_of_a_method_counts(scored: store.Writer) -> None:
+    sweep(scored, "maec", [({"k1": 0.2}, 19)], key="older")
+    sweep(scored, "maec", [({"k1": 0.4}, 9)], key="newer", day=2)
+    scored.snapshot(now=True)
+    said = section(text(), "Equal tuning")
+    shown, curves = said.split("<details>")
+    assert rows(shown)["maec"][-2] == "k1: 0.4" and "k1: 0.2" not in shown
+    assert "1 earlier one is among the trials below" in shown
+    assert "k1: 0.2" in curves and "k1: 0.4" in curves
 
 
 def test_forgetting_is_the_change_against_the_base(writer: store.Writer) -> None:
