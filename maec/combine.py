@@ -35,7 +35,7 @@ def language_weights(origin: Tensor, languages: Iterable[tuple[Tensor, float]]) 
     """
     total: Tensor | None = None
     for trained, mu in languages:
-        change = (trained.float() - origin).mul_(mu)
+        change = _times(trained.float() - origin, mu)
         total = change if total is None else total.add_(change)
     return torch.zeros(origin.shape) if total is None else total
 
@@ -47,27 +47,30 @@ def ability_weights(
 
     N_A is the caller's: all entries given are taken for key neurons.
     """
-    change = (trained.float() - origin).mul_(alpha)
-    return change if pivot is None else change.sub_((pivot.float() - origin).mul_(beta))
+    change = _times(trained.float() - origin, alpha)
+    return change if pivot is None else change.sub_(_times(pivot.float() - origin, beta))
 
 
-def combined(
-    origin: Tensor, language: Tensor, abilities: Iterable[tuple[Sparse, float]], lam: float
-) -> Tensor:
-    """Θ_F = Θ_o + λ·R_lang + Σ_A γ_A·R(A), float32, from pairs (R(A), γ_A) of selected tensors.
+def _times(tensor: Tensor, factor: float) -> Tensor:
+    """``tensor`` multiplied in place; by 1, nothing changes."""
+    return tensor if factor == 1 else tensor.mul_(factor)
 
-    The changes are summed before the base is added: they are small beside it.  Several abilities
-    are added up in float64, in which sums of few float32 numbers are as good as exact: their order
+
+def combined(language: Tensor, abilities: Iterable[tuple[Sparse, float]], lam: float) -> Tensor:
+    """Θ_F − Θ_o = λ·R_lang + Σ_A γ_A·R(A), float32, from pairs (R(A), γ_A) of selected tensors.
+
+    Changes are summed before the base is added: they are small beside it.  Several abilities are
+    added up in float64, in which sums of few float32 numbers are as good as exact: their order
     makes no difference, and so a pack gives what its checkpoints give.  May write to ``language``.
     """
     parts = list(abilities)
-    change = language.mul_(lam)
+    change = _times(language, lam)
     if len(parts) > 1:
         change = change.double()
     for weights, gamma in parts:
         added = weights.values * gamma
         change.index_add_(0, weights.places, added.to(change.dtype))
-    return change.float().add_(origin)
+    return change.float()
 
 
 def cosine(product: float, square_a: float, square_b: float) -> float:

@@ -118,10 +118,11 @@ class Result:
         width = width_of(self.models.shapes[chunk.name], self.models.granularity)
         for piece in window.pieces(width):
             weights = [(entries(piece), addend.gamma) for _, addend, entries in parts]
-            exact = combined(piece.origin, self.models.language(piece), weights, self.lam)
+            change = combined(self.models.language(piece), weights, self.lam)
+            exact = piece.origin + change
             stored = merged[piece.begin : piece.end].copy_(exact)
             if self.dtype != torch.float32:
-                lost.of_model += rounding.of_model(piece.origin, exact, stored)
+                lost.of_model += rounding.of_model(change, exact, stored)
                 for (number, _, _), (part, gamma) in zip(parts, weights, strict=True):
                     lost.of_ability[number] += rounding.of_ability(exact, stored, part, gamma)
         self._require_finite(chunk.name, merged)

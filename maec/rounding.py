@@ -6,17 +6,22 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from maec.combine import Sparse
 
+RUN = 256
+"""Entries that are summed in float32: six digits of a norm need no more."""
 
-def of_model(origin: Tensor, exact: Tensor, stored: Tensor) -> np.ndarray:
+
+def of_model(change: Tensor, exact: Tensor, stored: Tensor) -> np.ndarray:
     """Squared L2 norms of a piece, float64 [2]: of Θ_F − Θ_o, and of what rounding Θ_F changed.
 
-    ``origin`` and ``exact`` are float32, ``stored`` is in the dtype of the result.
+    ``change`` (Θ_F − Θ_o) and ``exact`` (Θ_F) are float32, ``stored`` is Θ_F in the dtype of the
+    result.
     """
-    return np.array([_square(exact - origin), _square(stored.float().sub_(exact))])
+    return np.array([_square(change), _square(stored.float().sub_(exact))])
 
 
 def of_ability(exact: Tensor, stored: Tensor, weights: Sparse, gamma: float) -> np.ndarray:
@@ -56,5 +61,7 @@ def _ratio(error: float, size: float) -> float:
 
 
 def _square(vector: Tensor) -> float:
-    exact = vector.double()
-    return float(exact @ exact)
+    """The squared L2 norm: float32 within short runs, float64 over them."""
+    whole = len(vector) // RUN * RUN
+    runs, rest = vector[:whole].view(-1, RUN), vector[whole:].double()
+    return float(torch.linalg.vecdot(runs, runs).sum(dtype=torch.float64) + rest @ rest)
