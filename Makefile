@@ -29,8 +29,8 @@ leaderboard: $(READY)  ## open the leaderboard on http://127.0.0.1:8501
 report: $(READY)  ## write what the matrix scored last showed to results/
 	@$(BIN)/harness report
 
-bench: $(READY)  ## measure the engine, planning and the store; writes results/bench.json
-	@$(BIN)/python -m harness.bench
+bench: $(READY)  ## measure engine, planning, sweeps and merging; writes results/bench.json
+	@$(BIN)/python -m harness.bench $(BENCH)
 
 embedded-base: $(READY)  ## train the embedded world's base model anew
 	@$(BIN)/python -m harness.embedded.pretrain

@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from harness import machine
+from harness import bench_merge, machine
 from harness.home import CHECKOUT
 from harness.spec import Engine, load_matrix
 from harness.world import EMBEDDED_BASE
@@ -33,25 +34,39 @@ MATRIX = Path(__file__).parent / "matrices" / "micro.yaml"
 OUT = CHECKOUT / "results" / "bench.json"
 
 
-def main() -> None:
+PARTS = ("cli", "training", "engine", "sweep", "merge")
+
+
+def main(
+    part: Annotated[
+        list[str] | None, typer.Option(help=f"Measure only this: one of {', '.join(PARTS)}.")
+    ] = None,
+    merge_parameters: Annotated[
+        float, typer.Option(help="Parameters of a checkpoint that is merged.")
+    ] = 4e8,
+) -> None:
+    """Measure, and write what was found to results/bench.json; other parts in it stay."""
     # read when tqdm is imported, here and in every process started from here
     os.environ.setdefault("TQDM_DISABLE", "1")
     console = Console()
-    figures: dict[str, Any] = {"hardware": machine.hardware(), "commit": machine.commit()[0]}
-    for name, measure in (
-        ("cli", _cli),
-        ("training", _training),
-        ("engine", _engine),
-        ("sweep", _sweep),
-    ):
-        console.print(f"measuring: {name}")
-        figures[name] = measure()
-    OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    wanted = part or PARTS
+    if unknown := set(wanted) - set(PARTS):
+        raise typer.BadParameter(f"--part: {unknown.pop()!r}; give one of {', '.join(PARTS)}")
+    measures = {"cli": _cli, "training": _training, "engine": _engine, "sweep": _sweep}
+    measured_on = {"hardware": machine.hardware(), "commit": machine.commit()[0]}
+    figures = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
     table = Table("measurement", "value", title=f"written to {OUT.relative_to(CHECKOUT)}")
-    for group in ("cli", "training", "engine", "sweep"):
-        for name, value in figures[group].items():
-            table.add_row(f"{group}: {name}", f"{value:.4g}")
+    for name in wanted:
+        console.print(f"measuring: {name}")
+        if name == "merge":
+            found = bench_merge.measure(int(merge_parameters), OUT.parent, console)
+            console.print(bench_merge.table(found))
+        else:
+            found = measures[name]()
+            for measurement, value in found.items():
+                table.add_row(f"{name}: {measurement}", f"{value:.4g}")
+        figures[name] = {**found, **measured_on}
+        OUT.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     console.print(table)
 
 
@@ -251,4 +266,4 @@ def _median(measure: Callable[[], float]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -1,11 +1,14 @@
 """Merging measured beside a plain copy and mergekit: the same checkpoints, one after the other.
 
 Each contender runs in a process of its own, several times in turn with the others, so that what
-slows the machine down slows all of them down.
+slows the machine down slows all of them down.  It works on tiny checkpoints first, so that imports
+and what libraries load or compile when they are first used are not part of its seconds, and its
+work is done when the result lies safely on the disk.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 import subprocess
@@ -20,6 +23,7 @@ from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.table import Table
 
 ROUNDS = 3
 HIDDEN, INTERMEDIATE, VOCABULARY = 1024, 3584, 32000
@@ -27,6 +31,9 @@ LAYER = 4 * HIDDEN * HIDDEN + 3 * HIDDEN * INTERMEDIATE + 2 * HIDDEN
 MODELS = ("base", "ability", "pivot", "language")
 CHANGED = 0.03
 """Standard deviation of a change relative to that of the weights."""
+
+
+FROM_PACK, FROM_CHECKPOINTS = "maec merge, pack", "maec merge, checkpoints"
 
 
 @dataclass(frozen=True)
@@ -38,36 +45,70 @@ class Contender:
 
 
 def measure(parameters: int, folder: Path, console: Console) -> dict[str, Any]:
-    """Seconds (the median), peak memory and ratios of every contender.
+    """Medians of seconds and peak memory (MiB) of every contender by name, and ratios.
 
     Four synthetic bfloat16 checkpoints of about ``parameters`` are written below ``folder`` and
-    removed again.
+    removed again; then four twice as large, for what merging takes of memory.
     """
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        where = Path(scratch)
-        console.print(f"writing {len(MODELS)} checkpoints of {parameters / 1e6:.0f}M parameters")
-        subprocess.run(
-            [sys.executable, "-m", "harness.bench_merge", "write", str(where), str(parameters)],
-            check=True,
-        )
-        contenders = _contenders(where)
-        runs: dict[str, list[dict[str, float]]] = {entry.name: [] for entry in contenders}
-        for round_ in range(ROUNDS + 1):  # the first one warms the page cache
-            for entry in contenders:
-                out = where / "out"
-                found = _run([*entry.arguments, str(out)])
+        found = _rounds(Path(scratch), parameters, lambda name: True, ROUNDS, console)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        larger = _rounds(Path(scratch), 2 * parameters, lambda n: n.startswith("maec"), 1, console)
+    for name, figures in larger.items():
+        found[name]["anonymous MiB at twice the size"] = figures["anonymous MiB"]
+    return {"contenders": found, "ratios": _ratios(found), "parameters": parameters}
+
+
+def table(figures: dict[str, Any]) -> Table:
+    """What ``measure`` found, for people."""
+    found = figures["contenders"]
+    names = list(dict.fromkeys(name for row in found.values() for name in row))
+    shown = Table(title=f"merging 4 × {figures['parameters'] / 1e6:.0f}M parameters, bfloat16")
+    for column in ("", *names):
+        shown.add_column(column, justify="right" if column else "left")
+    for contender, row in found.items():
+        shown.add_row(contender, *(f"{row[n]:.4g}" if n in row else "" for n in names))
+    shown.caption = "\n".join(f"{name}: {ratio:.2f}" for name, ratio in figures["ratios"].items())
+    return shown
+
+
+def _ratios(found: dict[str, dict[str, float]]) -> dict[str, float]:
+    seconds = {name: row["seconds"] for name, row in found.items()}
+    pack, whole = seconds[FROM_PACK], seconds[FROM_CHECKPOINTS]
+    return {
+        "pack / copy": pack / seconds["copy"],
+        "task_arithmetic of 2 / pack": seconds["mergekit task_arithmetic, 2 models"] / pack,
+        "task_arithmetic of 3 / checkpoints": seconds["mergekit task_arithmetic, 3 models"] / whole,
+        "ties of 3 / checkpoints": seconds["mergekit ties, 3 models"] / whole,
+    }
+
+
+def _rounds(
+    where: Path, parameters: int, wanted: Callable[[str], bool], rounds: int, console: Console
+) -> dict[str, dict[str, float]]:
+    """Medians by contender; one more round, the first, warms the page cache."""
+    console.print(f"writing {len(MODELS)} checkpoints of {parameters / 1e6:.0f}M parameters")
+    contenders = [_contenders(where / size, n) for size, n in (("tiny", 1), ("full", parameters))]
+    runs: dict[str, list[dict[str, float]]] = {}
+    for round_ in range(rounds + 1):
+        for tiny, entry in zip(*contenders, strict=True):
+            if wanted(entry.name):
+                found = _run([*entry.arguments, tiny.arguments[-1], str(where / "out")])
                 if round_:
-                    runs[entry.name].append(found)
+                    runs.setdefault(entry.name, []).append(found)
                 console.print(f"  {entry.name}: {found['seconds']:.2f} s")
-                if out.is_dir():
-                    shutil.rmtree(out)
+                shutil.rmtree(where / "out")
     return {
         name: {key: statistics.median(run[key] for run in found) for key in found[0]}
         for name, found in runs.items()
     }
 
 
-def _contenders(where: Path) -> list[Contender]:
+def _contenders(where: Path, parameters: int) -> list[Contender]:
+    """All of them, with checkpoints of their own below ``where``."""
+    where.mkdir()
+    command = [sys.executable, "-m", "harness.bench_merge", "write", str(where), str(parameters)]
+    subprocess.run(command, check=True)
     maec = [str(Path(sys.executable).with_name("maec"))]
     subprocess.run(
         [
@@ -84,8 +125,8 @@ def _contenders(where: Path) -> list[Contender]:
     ability = {"model": str(where / "ability"), "pivot": str(where / "pivot")}
     common = {"base": str(where / "base"), "languages": languages, "dtype": "bfloat16"}
     configs = {
-        "maec merge, pack": {**common, "abilities": [{"pack": str(where / "pack")}]},
-        "maec merge, checkpoints": {**common, "abilities": [ability]},
+        FROM_PACK: {**common, "abilities": [{"pack": str(where / "pack")}]},
+        FROM_CHECKPOINTS: {**common, "abilities": [ability]},
         "mergekit task_arithmetic, 2 models": _on_base(where, "task_arithmetic", MODELS[2:]),
         "mergekit task_arithmetic, 3 models": _on_base(where, "task_arithmetic", MODELS[1:]),
         "mergekit linear, 4 models": _linear(where),
@@ -122,7 +163,8 @@ def _linear(where: Path) -> dict[str, Any]:
 
 
 def _run(arguments: list[str]) -> dict[str, float]:
-    """Seconds that a contender worked, imports left out, and the most memory it held, in MiB."""
+    """Seconds that a contender worked, seconds of its process, and the most memory held, in MiB."""
+    began = time.monotonic()
     command = [sys.executable, "-m", "harness.bench_merge", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         peaks = {"RssAnon": 0.0, "VmHWM": 0.0}
@@ -134,6 +176,7 @@ def _run(arguments: list[str]) -> dict[str, float]:
         raise RuntimeError(f"{' '.join(command)}: {said.decode()[-2000:]}")
     return {
         "seconds": float(answered.split()[-1]),
+        "with imports": time.monotonic() - began,
         "anonymous MiB": peaks["RssAnon"],
         "resident MiB": peaks["VmHWM"],
     }
@@ -239,15 +282,26 @@ def _mergekit(config: Path, out: Path) -> Callable[[], None]:
 
 
 def main() -> None:
-    what, first, second = sys.argv[1:]
+    what, *given = sys.argv[1:]
     if what == "write":
-        write(Path(first), int(second))
+        write(Path(given[0]), int(given[1]))
         return
     prepare = {"maec": _maec, "mergekit": _mergekit, "copy": lambda *at: lambda: copy(*at)}[what]
-    work = prepare(Path(first), Path(second))
+    full, tiny, out = (Path(path) for path in given)
+    with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
+        prepare(tiny, Path(scratch) / "out")()
+    work = prepare(full, out)
     began = time.monotonic()
     work()
+    _sync(out)
     print(time.monotonic() - began)
+
+
+def _sync(folder: Path) -> None:
+    """Wait until all of it lies on the disk, as copies and maec's results do by themselves."""
+    for file in folder.iterdir():
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
 
 
 if __name__ == "__main__":

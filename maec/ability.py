@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maec.arithmetic import Sparse, above, spread
 from maec.checkpoint import Weights
 from maec.chunks import Chunk
-from maec.combine import Sparse, ability_weights
+from maec.combine import ability_weights
 from maec.neurons import Granularity, PackedMask, width_of
 from maec.window import Piece
 
@@ -50,21 +51,19 @@ class Trained:
         """The models that a window must hold."""
         return [self.model] if self.pivot is None else [self.model, self.pivot]
 
-    def change(self, piece: Piece) -> Tensor:
-        """Θ_A,L0 − Θ_o, float32."""
-        return self.model_entries(piece).sub_(piece.origin)
+    def above(self, piece: Piece, begin: int, width: int) -> tuple[Tensor, Tensor]:
+        """Units of a piece whose importance |Θ_A,L0 − Θ_o| has bits of at least ``begin``.
 
-    def model_entries(self, piece: Piece) -> Tensor:
-        """Θ_A,L0, float32, in memory of its own."""
-        return piece.of(self.model).to(torch.float32, copy=True)
+        Their places (int64, ascending) and those bits (int32); see ``arithmetic.above``.
+        """
+        return above(piece.origin, piece.of(self.model), begin, width)
 
-    def at(self, piece: Piece, places: np.ndarray) -> Sparse:
-        """R(A) at ``places`` of a piece, ascending."""
-        index = torch.from_numpy(places)
-        pivot = None if self.pivot is None else piece.of(self.pivot)[index]
-        trained = piece.of(self.model)[index]
-        values = ability_weights(piece.origin[index], trained, pivot, self.alpha, self.beta)
-        return Sparse(index, values)
+    def at(self, piece: Piece, places: Tensor) -> Sparse:
+        """R(A) at ``places`` of a piece (int64, ascending)."""
+        pivot = None if self.pivot is None else piece.of(self.pivot)
+        trained = piece.of(self.model)
+        values = ability_weights(piece.origin, trained, pivot, self.alpha, self.beta, places)
+        return Sparse(places, values)
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,8 @@ class Masked:
         inside = self.mask.read_entries(chunk.name, chunk.begin, chunk.end)
 
         def entries(piece: Piece) -> Sparse:
-            return self.trained.at(piece, np.flatnonzero(inside[piece.begin : piece.end]))
+            places = torch.from_numpy(np.flatnonzero(inside[piece.begin : piece.end]))
+            return self.trained.at(piece, places.to(piece.origin.device))
 
         return entries
 
@@ -99,23 +99,15 @@ class Found:
     ends: Mapping[str, int]
     widths: Mapping[str, int]
 
-    def inside(self, name: str, place: int, change: Tensor) -> np.ndarray:
-        """Which entries of a piece of whole units are key neurons: places in it, ascending, int64.
-
-        ``change`` is Θ_A,L0 − Θ_o there, float32; ``place`` is where in its tensor it begins.
-        """
-        width = self.widths[name]
-        bits = importance(change, width)
+    def inside(self, piece: Piece, trained: Trained) -> Tensor:
+        """Places of the key neurons in a piece of whole units: ascending, int64."""
+        width = self.widths[piece.name]
         # all that lie at the threshold or above, then without those that come too late
-        units = np.flatnonzero(bits >= self.threshold)
-        first_outside = self.ends[name] - place // width
-        if first_outside < len(bits):
-            late = units[np.searchsorted(units, first_outside) :]
-            kept = late[bits[late] > self.threshold]
-            units = np.concatenate([units[: len(units) - len(late)], kept])
-        if width == 1:
-            return units
-        return (units[:, None] * width + np.arange(width)).ravel()
+        units, bits = trained.above(piece, self.threshold, width)
+        first_outside = self.ends[piece.name] - piece.place // width
+        if first_outside < (piece.end - piece.begin) // width:
+            units = units[(units < first_outside) | (bits > self.threshold)]
+        return spread(units, width)
 
 
 @dataclass(frozen=True)
@@ -134,22 +126,9 @@ class Located:
         """The entries of R(A) inside N_A for each piece of ``chunk``."""
 
         def entries(piece: Piece) -> Sparse:
-            inside = self.found.inside(piece.name, piece.place, self.trained.change(piece))
-            return self.trained.at(piece, inside)
+            return self.trained.at(piece, self.found.inside(piece, self.trained))
 
         return entries
-
-
-def importance(change: Tensor, width: int) -> np.ndarray:
-    """The bits (int32) of the importance |change| of each entry, or its mean over each row.
-
-    Bits of numbers that are not negative are in the order of the numbers.  Writes to ``change``.
-    """
-    scores = change.abs_()
-    if width > 1:
-        # summed in float64: a float32 mean would depend on how a machine splits the sum
-        scores = scores.view(-1, width).mean(dim=1, dtype=torch.float64).float()
-    return scores.view(torch.int32).numpy()
 
 
 def widths(shapes: Mapping[str, tuple[int, ...]], granularity: Granularity) -> dict[str, int]:

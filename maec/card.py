@@ -149,7 +149,7 @@ def _pack_table(manifest: dict[str, Any], nbytes: int, base_nbytes: int) -> str:
 
 def _part_table(rows: Iterable[tuple[str, dict[str, Any], str]]) -> str:
     """A table of what something was made of: role, manifest entry and weight of each part."""
-    lines = ["| part | model | weight | SHA-256 of the weights |", "|---|---|---|---|"]
+    lines = ["| part | model | weight | BLAKE3 of the weights |", "|---|---|---|---|"]
     for role, part, weight in rows:
         name, digest = name_of(part["path"]), part["fingerprint"][:16]
         lines.append(f"| {role} | {name} | {weight} | `{digest}…` |")

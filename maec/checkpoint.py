@@ -6,15 +6,17 @@ shapes, tokenizers and numbers can be checked, and fingerprints taken, before an
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from blake3 import blake3
+
 from maec.errors import InputError
 from maec.tensors import (
+    BYTES,
     TensorInfo,
     all_finite,
     open_tensors,
@@ -41,6 +43,9 @@ __all__ = [
 
 OUTPUT_LAYER = "lm_head.weight"
 """The output layer's tensor; a model whose embeddings are tied to it need not store it."""
+
+HASHED = 2**20
+"""Entries of a tensor that are hashed by themselves, so that many can be at a time."""
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -127,16 +132,24 @@ def require_finite(checkpoint: Checkpoint) -> None:
     """Raise InputError naming the first tensor, by name, that holds a NaN or an infinite number."""
     for name, info in checkpoint.tensors.items():
         if not info.is_finite():
-            raise _not_finite(checkpoint, name)
+            raise not_finite(checkpoint, name)
 
 
 def fingerprint(checkpoint: Checkpoint, *, finite_only: bool = False) -> str:
-    """SHA-256, in hex, of the weights alone: independent of sharding, paths, config and metadata.
+    """BLAKE3, in hex, of the weights alone: independent of sharding, paths, config and metadata.
 
     Over the tensors in name order: the JSON list ``[name, dtype, shape]`` and a line feed, then
-    the raw bytes.  With ``finite_only`` the same reading does the work of ``require_finite``.
+    the ``digests`` of the tensor.  With ``finite_only`` the same reading does the work of
+    ``require_finite``.
     """
     return Fingerprint(checkpoint, finite_only=finite_only).hexdigest()
+
+
+def digests(entries: memoryview, dtype: str) -> bytes:
+    """The BLAKE3 digests (32 bytes each) of every ``HASHED`` entries, of raw entries in order."""
+    piece = HASHED * BYTES[dtype]
+    starts = range(0, len(entries), piece)
+    return b"".join(blake3(entries[start : start + piece]).digest() for start in starts)
 
 
 class Fingerprint:
@@ -148,20 +161,20 @@ class Fingerprint:
     def __init__(self, checkpoint: Checkpoint, *, finite_only: bool = False) -> None:
         self._checkpoint = checkpoint
         self._finite_only = finite_only
-        self._digest = hashlib.sha256()
+        self._digest = blake3()
         self._left = iter(checkpoint.tensors.items())
         self._fed = ""
 
-    def feed(self, name: str, entries: memoryview) -> None:
-        """Take in the next bytes of tensor ``name``: tensors in name order, each from its start.
+    def feed(self, name: str, found: bytes) -> None:
+        """Take in the next ``digests`` of tensor ``name``: tensors in name order, from its start.
 
         Raises:
-            InputError: a number is not finite.
+            InputError: a number of a tensor that is read here is not finite.
         """
         if name != self._fed:
             self._read_until(name)
             self._fed = name
-        self._update(name, entries)
+        self._digest.update(found)
 
     def hexdigest(self) -> str:
         """The digest, once what is left has been read; InputError as ``feed``."""
@@ -174,16 +187,10 @@ class Fingerprint:
             self._digest.update(described.encode() + b"\n")
             if name == wanted:
                 return
-            for piece in info.chunks():
-                self._update(name, piece)
-
-    def _update(self, name: str, entries: memoryview) -> None:
-        dtype = self._checkpoint.tensors[name].dtype
-        for begin in range(0, len(entries), _CACHED):
-            piece = entries[begin : begin + _CACHED]
-            if self._finite_only and not all_finite(piece, dtype):
-                raise _not_finite(self._checkpoint, name)
-            self._digest.update(piece)
+            for piece in info.chunks(HASHED * BYTES[info.dtype]):
+                if self._finite_only and not all_finite(piece, info.dtype):
+                    raise not_finite(self._checkpoint, name)
+                self._digest.update(digests(piece, info.dtype))
 
 
 def copy_companions(
@@ -209,7 +216,6 @@ def copy_companions(
                 shutil.copyfile(file, folder / file.name)
 
 
-_CACHED = 2**18  # bytes that stay in the cache between being checked and being hashed
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
@@ -224,7 +230,8 @@ def _why_no_weights(path: Path) -> str:
     return "no model.safetensors and no model.safetensors.index.json; give a checkpoint folder"
 
 
-def _not_finite(checkpoint: Checkpoint, name: str) -> InputError:
+def not_finite(checkpoint: Checkpoint, name: str) -> InputError:
+    """What to raise for a tensor with NaN or infinite numbers."""
     return InputError(
         f"{checkpoint.tensors[name].file}: tensor {name!r} holds NaN or infinite numbers; "
         f"the checkpoint is damaged or its training diverged, give another"

@@ -23,7 +23,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-ENTRIES = 2**21
+ENTRIES = 2**20
 """Entries of a chunk: large enough that Python's share of the time is small."""
 
 

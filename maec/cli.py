@@ -53,6 +53,9 @@ Memory = Annotated[
 ]
 
 
+Device = Annotated[str, typer.Option(help="What does the arithmetic: cpu, or a GPU: cuda, cuda:1.")]
+
+
 def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     """Show a mistake of the user as one line, and exit with code 2."""
 
@@ -88,6 +91,7 @@ def merge(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; see the README.")],
     out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="New folder for the result.")],
     memory: Memory = MEMORY,
+    device: Device = "cpu",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it will read, write and need; no more.")
     ] = False,
@@ -107,7 +111,7 @@ def merge(
     from maec.merge import merge as run_merge
     from maec.progress import bar
 
-    run_merge(loaded, out, memory=limit, track=bar)
+    run_merge(loaded, out, memory=limit, device=device, track=bar)
     typer.echo(f"{out}: done; how it was made is in README.md, `maec inspect {out}` shows more")
 
 
@@ -139,6 +143,7 @@ def extract(
         PackDtype, typer.Option(help="What the pack stores; float32 merges to the same bits.")
     ] = PackDtype.float32,
     memory: Memory = MEMORY,
+    device: Device = "cpu",
 ) -> None:
     """Extract the ability that ABILITY was trained in from BASE, as a sparse pack.
 
@@ -162,6 +167,7 @@ def extract(
         vocabulary=vocabulary.value,
         dtype=dtype.value,
         memory=as_bytes(memory),
+        device=device,
         track=bar,
     )
     typer.echo(f"{out}: done; `maec inspect {out}` shows where its key neurons lie")

@@ -1,9 +1,9 @@
 """Combination: language weights, ability weights, similarity, selection, and their sum.
 
-Pure functions on flat pieces of tensors.  All arithmetic is float32, whatever the dtype of the
-checkpoints, in single operations rounded one by one: a result does not depend on how a machine
-fuses them, on the piece that an entry lies in, or on the number of threads.  Symbols are those of
-METHOD.md: R_lang, R(A), T(A), α, β, μ, λ, γ, k2.
+Pure functions on flat pieces of tensors, on a CPU or a GPU.  All arithmetic is float32, whatever
+the dtype of the checkpoints, in single operations rounded one by one: a result does not depend on
+how a machine fuses them, on the piece that an entry lies in, or on the number of threads.  Symbols
+are those of METHOD.md: R_lang, R(A), T(A), α, β, μ, λ, γ, k2.
 """
 
 from __future__ import annotations
@@ -11,49 +11,43 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from maec.arithmetic import Sparse, add_at, plus_difference
 from maec.errors import InputError
 
 Ranking = Literal["signed", "absolute", "random"]
 
 
-class Sparse(NamedTuple):
-    """Entries of a piece: ``places`` (int64, ascending) and the float32 ``values`` there."""
-
-    places: Tensor
-    values: Tensor
-
-
 def language_weights(origin: Tensor, languages: Iterable[tuple[Tensor, float]]) -> Tensor:
-    """R_lang = Σ_j μ_j·(Θ_Lj − Θ_o), float32, from Θ_o in float32 and pairs (Θ_Lj, μ_j).
+    """R_lang = Σ_j μ_j·(Θ_Lj − Θ_o), float32, from Θ_o and pairs (Θ_Lj, μ_j) as they are stored.
 
     The sum runs in the order given; zero without languages.
     """
     total: Tensor | None = None
     for trained, mu in languages:
-        change = _times(trained.float() - origin, mu)
-        total = change if total is None else total.add_(change)
-    return torch.zeros(origin.shape) if total is None else total
+        total = plus_difference(total, origin, trained, mu)
+    return torch.zeros(origin.shape, device=origin.device) if total is None else total
 
 
 def ability_weights(
-    origin: Tensor, trained: Tensor, pivot: Tensor | None, alpha: float, beta: float
+    origin: Tensor,
+    trained: Tensor,
+    pivot: Tensor | None,
+    alpha: float,
+    beta: float,
+    places: Tensor | None = None,
 ) -> Tensor:
-    """R(A) = α·(Θ_A,L0 − Θ_o) − β·(Θ_L0 − Θ_o), float32, from Θ_o in float32; no pivot: Θ_L0 = Θ_o.
+    """R(A) = α·(Θ_A,L0 − Θ_o) − β·(Θ_L0 − Θ_o), float32, from tensors as they are stored.
 
-    N_A is the caller's: all entries given are taken for key neurons.
+    Without a pivot Θ_L0 = Θ_o.  ``places`` (int64) are those of N_A; without them all entries are
+    taken for key neurons.
     """
-    change = _times(trained.float() - origin, alpha)
-    return change if pivot is None else change.sub_(_times(pivot.float() - origin, beta))
-
-
-def _times(tensor: Tensor, factor: float) -> Tensor:
-    """``tensor`` multiplied in place; by 1, nothing changes."""
-    return tensor if factor == 1 else tensor.mul_(factor)
+    change = plus_difference(None, origin, trained, alpha, places)
+    return change if pivot is None else plus_difference(change, origin, pivot, -beta, places)
 
 
 def combined(language: Tensor, abilities: Iterable[tuple[Sparse, float]], lam: float) -> Tensor:
@@ -64,12 +58,11 @@ def combined(language: Tensor, abilities: Iterable[tuple[Sparse, float]], lam: f
     makes no difference, and so a pack gives what its checkpoints give.  May write to ``language``.
     """
     parts = list(abilities)
-    change = _times(language, lam)
+    change = language if lam == 1 else language.mul_(lam)
     if len(parts) > 1:
         change = change.double()
     for weights, gamma in parts:
-        added = weights.values * gamma
-        change.index_add_(0, weights.places, added.to(change.dtype))
+        add_at(change, weights, gamma)
     return change.float()
 
 

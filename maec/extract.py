@@ -9,11 +9,12 @@ from typing import Literal
 import torch
 
 import maec
+from maec import arithmetic
 from maec.ability import AbilityWeights, Masked, Trained
+from maec.arithmetic import Sparse
 from maec.card import pack_card
 from maec.checkpoint import Checkpoint, open_checkpoint
 from maec.chunks import Chunk, in_order, tracked
-from maec.combine import Sparse
 from maec.compatible import OnVocabulary, fitted, open_base
 from maec.errors import InputError
 from maec.folder import new_folder, require_new, require_space
@@ -43,6 +44,7 @@ def extract(
     vocabulary: OnVocabulary = "refuse",
     dtype: PackDtype = "float32",
     memory: int = MEMORY,
+    device: str = "cpu",
     track: Track = silent,
 ) -> Path:
     """Write the ability pack of the checkpoint ``ability``, trained from ``base``, to ``out``.
@@ -55,7 +57,8 @@ def extract(
 
     N_A is the mask in the folder ``mask`` where one is given (``k1`` and ``granularity`` are then
     the mask's), else the top ``k1`` of |Θ_A,L0 − Θ_o| itself.  ``dtype`` is what R(A) is stored
-    in: only float32 merges to the same bits as the checkpoints themselves.  ``memory`` is in bytes.
+    in: only float32 merges to the same bits as the checkpoints themselves.  ``memory`` is in bytes;
+    ``device`` (``"cuda"`` for a GPU) does the arithmetic.
     Returns ``out``.
 
     Raises:
@@ -64,6 +67,7 @@ def extract(
             little ``memory``.  While writing, and leaving nothing behind: a number that overflows
             ``dtype``.
     """
+    on = arithmetic.device(device)
     require_new(Path(out))
     require_share("k1", k1)
     require_pivot(pivot, beta)
@@ -86,12 +90,13 @@ def extract(
     require_space(Path(out), _pack_bytes(origin, given, k1, dtype))
 
     part = Trained(trained, general, alpha, beta)
-    models = Models(origin, origin.float_shapes(), [], granularity, 1)
+    models = Models(origin, origin.float_shapes(), [], granularity, 1, on)
     models = models.on(workers(memory, models, [part]))
+    as_stored = {origin.path: origin}
+    as_stored |= {m.path: m for m in (trained, general) if m is not None and m.is_as_stored}
     sources = Sources(
         {checkpoint.path: checkpoint for checkpoint in opened.values()},
-        {origin.path: origin}
-        | {m.path: m for m in (trained, general) if m is not None and m.is_as_stored},
+        as_stored if models.are_hashed else {},
     )
     wanted = Sought(part, k1) if given is None else Masked(part, given)
     (surveyed,) = survey(models, [wanted], track, sources)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import maec
-from maec import rounding
+from maec import arithmetic, rounding
 from maec.ability import Masked, Trained
 from maec.card import model_card
 from maec.checkpoint import Checkpoint, Weights, copy_companions, open_checkpoint
@@ -40,23 +40,33 @@ from maec.tensors import write_json
 from maec.vocabulary import Extension, extension
 
 
-def merge(recipe: Recipe, out: Path, *, memory: int = MEMORY, track: Track = silent) -> None:
+def merge(
+    recipe: Recipe,
+    out: Path,
+    *,
+    memory: int = MEMORY,
+    device: str = "cpu",
+    track: Track = silent,
+) -> None:
     """Make the checkpoint that ``recipe`` describes, in the new folder ``out``.
 
     Beside weights, config and tokenizer it holds ``README.md``, a model card, and ``maec.json``:
     the recipe, the fingerprint of every part, and for each ability and tensor the share of key
     neurons, the similarity and whether it was selected.  The same recipe gives the same bytes,
-    whatever the number of threads and the ``memory``, in bytes, that it may use.
+    whatever the number of threads, the ``memory``, in bytes, that it may use, and the ``device``
+    that does the arithmetic (``"cuda"`` for a GPU).
 
     Raises:
         InputError: before anything is written: parts that are missing, pickled, do not fit
-            together or hold NaN, no space, too little ``memory``, ``out`` taken.  While writing,
+            together or hold NaN, no space, too little ``memory``, no such ``device``, ``out``
+            taken.  While writing,
             and leaving nothing behind: a number that overflows the recipe's dtype.
     """
     out = Path(out)
     require_new(out)
+    on = arithmetic.device(device)
     parts = _open_parts(recipe)
-    models = _models(parts, memory)
+    models = _models(parts, memory, on)
     layout = _result(parts, models, []).layout()
     require_space(out, sum(map(nbytes, layout.values())))
     found = _survey(parts, models, track)
@@ -76,14 +86,15 @@ def merge(recipe: Recipe, out: Path, *, memory: int = MEMORY, track: Track = sil
 
 
 def merged_tensors(
-    recipe: Recipe, *, memory: int = MEMORY, track: Track = silent
+    recipe: Recipe, *, memory: int = MEMORY, device: str = "cpu", track: Track = silent
 ) -> Iterator[tuple[str, Tensor]]:
     """The tensors that ``merge`` writes, by name and in the recipe's dtype, without a disk.
 
     The checks run, and may raise InputError, before the first tensor comes.
     """
+    on = arithmetic.device(device)
     parts = _open_parts(recipe)
-    models = _models(parts, memory)
+    models = _models(parts, memory, on)
     found = _survey(parts, models, track)
     yield from _result(parts, models, found.abilities).tensors(track)
 
@@ -183,18 +194,18 @@ def _open_parts(recipe: Recipe) -> _Parts:
     return _Parts(recipe, base, languages, abilities, extends)
 
 
-def _models(parts: _Parts, memory: int) -> Models:
+def _models(parts: _Parts, memory: int, device: torch.device) -> Models:
     """What both passes run over, with as many threads as fit into the memory."""
     languages = [(entry.model, entry.part.mu) for entry in parts.languages]
     shapes = parts.base.float_shapes()
-    models = Models(parts.base, shapes, languages, parts.recipe.granularity, threads=1)
+    models = Models(parts.base, shapes, languages, parts.recipe.granularity, 1, device)
     return models.on(workers(memory, models, [entry.given for entry in parts.abilities]))
 
 
 def _survey(parts: _Parts, models: Models, track: Track) -> _Found:
     """Read every part once: all finite, packs of this very base; locate, measure, select."""
     recipe = parts.recipe
-    sources = Sources(parts.stored(), parts.as_stored())
+    sources = Sources(parts.stored(), parts.as_stored() if models.are_hashed else {})
     surveyed = survey(models, [entry.given for entry in parts.abilities], track, sources)
     described = sources.finish()
     base = described[parts.base.path]["fingerprint"]

@@ -24,9 +24,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maec.arithmetic import Sparse
 from maec.chunks import Chunk, Shapes
-from maec.combine import Sparse
 from maec.errors import InputError
+from maec.kernels import gaps_to_places
 from maec.tensors import TensorInfo, open_tensors, read_json, write_json, write_tensors
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
     from maec.window import Piece
 
 PACK_FILE = "pack.json"
-FORMAT = 2
-"""Number of the layout above; 1 marked key neurons by a bit for each parameter."""
+FORMAT = 3
+"""Number of the layout above; 1 marked key neurons by a bit for each parameter, 2 named its base by
+another fingerprint."""
 
 FULL = 255
 """A byte of gaps without a key neuron."""
@@ -59,8 +61,8 @@ def block(chunk: Chunk, weights: Sequence[Sparse], dtype: torch.dtype) -> Block:
     Raises:
         InputError: a number that ``dtype`` cannot hold.
     """
-    places = torch.cat([part.places for part in weights]).numpy()
-    values = torch.cat([part.values for part in weights]).to(dtype)
+    places = torch.cat([part.places for part in weights]).cpu().numpy()
+    values = torch.cat([part.values for part in weights]).cpu().to(dtype)
     if not bool(torch.isfinite(values).all()):
         raise InputError(
             f"tensor {chunk.name!r}: its ability weights overflow {str(dtype).split('.')[-1]}; "
@@ -78,12 +80,10 @@ def _gaps(places: np.ndarray) -> np.ndarray:
     return gaps
 
 
-def _places(gaps: np.ndarray) -> np.ndarray:
-    """What ``_gaps`` was given."""
-    ends = gaps != FULL
-    steps = gaps.astype(np.int64)
-    steps += ends
-    return np.cumsum(steps)[ends] - 1
+def _places(gaps: np.ndarray, count: int) -> np.ndarray | None:
+    """What ``_gaps`` was given; None unless it was ``count`` places."""
+    places = np.empty(count, dtype=np.int64)
+    return places if gaps_to_places(gaps, np.uint8(FULL), places) == count else None
 
 
 def write_pack(
@@ -162,7 +162,9 @@ class Pack:
 
         def entries(piece: Piece) -> Sparse:
             first, last = np.searchsorted(places, [piece.begin, piece.end])
-            return Sparse(weights.places[first:last] - piece.begin, weights.values[first:last])
+            device = piece.origin.device
+            own = weights.places[first:last] - piece.begin
+            return Sparse(own.to(device), weights.values[first:last].to(device))
 
         return entries
 
@@ -176,14 +178,17 @@ class Pack:
             start, gaps, values = ends[number]
             _, gaps_end, values_end = ends[number + 1]
             packed = self.files[f"{name}.gaps"].read_entries(gaps, gaps_end).numpy()
-            places = _places(packed) + (start - begin)
-            a, b = np.searchsorted(places, [0, end - begin])
-            if len(places) != values_end - values:
+            places = _places(packed, values_end - values)
+            if places is None:
                 raise InputError(f"{self.path}: tensor {name!r} is damaged; fetch or make it again")
+            places += start - begin
+            a, b = np.searchsorted(places, [0, end - begin])
             kept = self.files[f"{name}.values"].read_entries(values + a, values + b)
             found.append(Sparse(torch.from_numpy(places[a:b]), kept.float()))
         if not found:
             return Sparse(torch.empty(0, dtype=torch.int64), torch.empty(0))
+        if len(found) == 1:
+            return found[0]
         return Sparse(torch.cat([f.places for f in found]), torch.cat([f.values for f in found]))
 
     def mask(self, name: str) -> Tensor:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maec.checkpoint import Checkpoint, Fingerprint, Weights
+from maec.checkpoint import Checkpoint, Fingerprint, Weights, digests, not_finite
 from maec.hub import MANIFESTS, hub_id
 from maec.tensors import read_json
 
@@ -18,35 +16,42 @@ if TYPE_CHECKING:
 
 
 class Sources:
-    """Fingerprints of everything that is read, taken while it is read, each on a thread of its own.
+    """Fingerprints of everything that is read, taken while it is read.
 
     ``stored`` are the checkpoints as they lie on the disk, by path; ``seen`` those of them that a
-    pass reads just as they are stored.  The others are read here.
+    pass reads just as they are stored, in chunks of ``HASHED`` entries.  The others are read here.
     """
 
     def __init__(self, stored: Mapping[Path, Checkpoint], seen: Mapping[Path, Weights]) -> None:
+        self._stored = stored
         self._seen = seen
-        self._digests = {p: Fingerprint(c, finite_only=True) for p, c in stored.items()}
-        self._threads = ExitStack()
-        # what is hashed follows one order, so a checkpoint cannot use more than one thread
-        self._lanes = {p: self._threads.enter_context(ThreadPoolExecutor(1)) for p in stored}
-        self._waiting: deque[Future[None]] = deque()
-        self._found = {p: self._digest(p) for p in stored if p not in seen}
+        self._fingerprints = {p: Fingerprint(c, finite_only=True) for p, c in stored.items()}
+        self._pool = ThreadPoolExecutor(1)
+        self._others = {
+            p: self._pool.submit(self._fingerprints[p].hexdigest) for p in stored if p not in seen
+        }
+        self._found: dict[Path, dict[str, str]] | None = None
 
-    def feed(self, window: Window) -> None:
-        """Take in what a pass has read, in its order; waits where it is far ahead.
+    def digested(self, window: Window) -> dict[Path, bytes]:
+        """The digests of what a pass has read, by path; threads may ask at a time.
 
         Raises:
             InputError: a number is not finite.
         """
-        import torch
+        from maec.arithmetic import is_finite, raw  # with torch, which whoever has a window has
 
+        found = {}
         for path, model in self._seen.items():
-            entries = memoryview(window.of(model).view(torch.uint8).numpy())
-            feed = self._digests[path].feed
-            self._waiting.append(self._lanes[path].submit(feed, window.chunk.name, entries))
-        while len(self._waiting) > 2 * len(self._seen):
-            self._waiting.popleft().result()
+            entries, info = window.read(model), self._stored[path].tensors[window.chunk.name]
+            if not is_finite(entries):
+                raise not_finite(self._stored[path], window.chunk.name)
+            found[path] = digests(raw(entries), info.dtype)
+        return found
+
+    def feed(self, name: str, found: Mapping[Path, bytes]) -> None:
+        """Take in what ``digested`` gave for a chunk of tensor ``name``: all of them, in order."""
+        for path, of_model in found.items():
+            self._fingerprints[path].feed(name, of_model)
 
     def finish(self) -> dict[Path, dict[str, str]]:
         """By path: path and fingerprint, and hub id and commit of what came from a hub.
@@ -56,15 +61,12 @@ class Sources:
         Raises:
             InputError: a number is not finite.
         """
-        with self._threads:
-            for path in self._lanes.keys() - self._found.keys():
-                self._found[path] = self._digest(path)
-            while self._waiting:
-                self._waiting.popleft().result()
-            return {path: described(path, self._found[path].result()) for path in self._lanes}
-
-    def _digest(self, path: Path) -> Future[str]:
-        return self._lanes[path].submit(self._digests[path].hexdigest)
+        if self._found is None:
+            with self._pool:
+                done = {path: future.result() for path, future in self._others.items()}
+            done |= {path: self._fingerprints[path].hexdigest() for path in self._seen}
+            self._found = {path: described(path, done[path]) for path in self._stored}
+        return self._found
 
 
 def described(path: Path, fingerprint: str) -> dict[str, str]:

@@ -20,6 +20,10 @@ TOP = 0x7F80
 """The upper bits of infinity; those of NaN may be above, all numbers are below."""
 
 
+MORE = 2**17
+"""Entries that a tally takes in before it looks which of them are equal."""
+
+
 @dataclass(frozen=True)
 class Bracket:
     """Numbers whose upper bits lie in [low, high]."""
@@ -64,28 +68,40 @@ def bracket(sample: np.ndarray, share: float, blocks: int) -> Bracket:
 class Tally:
     """What one tensor has above a bracket, and, by number, inside it.
 
-    ``sums`` are over the entries above: how many, Σ r·l and Σ r².  ``inside`` has the bits of the
-    numbers that occur, ascending, and ``inside_sums`` (numbers, 3) the same sums for each.
+    ``sums`` are over the entries above: how many, Σ r·l and Σ r².  ``inside`` has the bits of
+    numbers that occur, and ``inside_sums`` (numbers, 3) the same sums for each.
     """
 
     sums: np.ndarray = field(default_factory=lambda: np.zeros(3))
     inside: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     inside_sums: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+    _more: list[Tally] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
         """Take in what the next chunk of the tensor has."""
         self.sums = self.sums + other.sums
-        self.inside, self.inside_sums = _grouped(
-            np.concatenate([self.inside, other.inside]),
-            np.concatenate([self.inside_sums, other.inside_sums]),
-        )
+        self._more += [other, *other._more]
+        if sum(len(more.inside) for more in self._more) > MORE:
+            self.settle()
+
+    def settle(self) -> None:
+        """Have each number once, which takes less memory."""
+        if self._more:
+            parts = [self, *self._more]
+            self._more = []
+            self.inside, self.inside_sums = _grouped(
+                np.concatenate([part.inside for part in parts]),
+                np.concatenate([part.inside_sums for part in parts]),
+            )
 
     def above(self, threshold: int) -> np.ndarray:
         """The sums over the entries whose bits lie above ``threshold``, which is inside."""
+        self.settle()
         return self.sums + self.inside_sums[self.inside > threshold].sum(axis=0)
 
     def at(self, threshold: int) -> np.ndarray:
         """The sums over the entries whose bits are ``threshold``."""
+        self.settle()
         return self.inside_sums[self.inside == threshold].sum(axis=0)
 
 
@@ -95,7 +111,7 @@ def tally(bits: np.ndarray, products: np.ndarray, squares: np.ndarray, where: Br
     sums = np.array([above.sum(), products[above].sum(), squares[above].sum()], dtype=np.float64)
     inside = np.flatnonzero((bits >= where.begin) & ~above)
     each = np.stack([np.ones(len(inside)), products[inside], squares[inside]], axis=1)
-    return Tally(sums, *_grouped(bits[inside].astype(np.int64), each))
+    return Tally(sums, bits[inside].astype(np.int64), each)
 
 
 def threshold(tallies: Iterable[Tally], wanted: int) -> tuple[int, int] | bool:
@@ -104,6 +120,8 @@ def threshold(tallies: Iterable[Tally], wanted: int) -> tuple[int, int] | bool:
     If it lies outside the bracket, whether it lies above it.
     """
     tallies = list(tallies)
+    for tally in tallies:
+        tally.settle()
     missing = wanted - int(sum(tally.sums[0] for tally in tallies))
     if missing <= 0:
         return True

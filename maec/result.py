@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maec import rounding
 from maec.ability import AbilityWeights
+from maec.arithmetic import round_sum, rounded
 from maec.checkpoint import Checkpoint
 from maec.chunks import Chunk, in_order, tracked
 from maec.combine import combined
@@ -20,7 +20,7 @@ from maec.layout import Layout, Writer
 from maec.neurons import width_of
 from maec.progress import Track
 from maec.survey import Models
-from maec.tensors import STORED_NAME, all_finite
+from maec.tensors import STORED_NAME
 from maec.vocabulary import Extension
 
 
@@ -113,25 +113,27 @@ class Result:
             if chunk.name in addend.selected
         ]
         window = self.models.window(chunk, [addend.weights for _, addend, _ in parts])
-        merged = torch.empty(chunk.end - chunk.begin, dtype=self.dtype)
+        merged = torch.empty(chunk.end - chunk.begin, dtype=self.dtype, device=self.models.device)
+        all_finite = True
         lost = Lost.none(len(self.addends))
         width = width_of(self.models.shapes[chunk.name], self.models.granularity)
         for piece in window.pieces(width):
             weights = [(entries(piece), addend.gamma) for _, addend, entries in parts]
             change = combined(self.models.language(piece), weights, self.lam)
-            exact = piece.origin + change
-            stored = merged[piece.begin : piece.end].copy_(exact)
+            stored = merged[piece.begin : piece.end]
+            finite, *sums = round_sum(piece.origin, change, stored)
+            all_finite &= finite
             if self.dtype != torch.float32:
-                lost.of_model += rounding.of_model(change, exact, stored)
+                lost.of_model += sums
                 for (number, _, _), (part, gamma) in zip(parts, weights, strict=True):
-                    lost.of_ability[number] += rounding.of_ability(exact, stored, part, gamma)
-        self._require_finite(chunk.name, merged)
-        return merged, lost
+                    of_part = rounded(piece.origin, change, stored, part, gamma)
+                    lost.of_ability[number] += of_part
+        self._require_finite(chunk.name, all_finite)
+        return merged.cpu(), lost
 
-    def _require_finite(self, name: str, entries: Tensor) -> None:
+    def _require_finite(self, name: str, is_finite: bool) -> None:
         dtype = str(self.dtype).removeprefix("torch.")
-        view = memoryview(entries.flatten().view(torch.uint8).numpy())
-        if not all_finite(view, STORED_NAME[dtype]):
+        if not is_finite:
             raise InputError(
                 f"tensor {name!r}: the result overflows {dtype}; "
                 f"give another dtype, or smaller weights"
@@ -150,7 +152,7 @@ class Result:
         assert self.extension is not None, "only an extension has rows of its own"
         ids, rows = self.extension.new_rows(name, self.base.tensors[name].shape[0])
         stored = rows.to(self.dtype)
-        self._require_finite(name, stored)
+        self._require_finite(name, bool(torch.isfinite(stored).all()))
         return ids, stored
 
     def _extended(self, name: str, entries: Tensor) -> Tensor:
@@ -167,7 +169,7 @@ class Result:
 
 @dataclass
 class Lost:
-    """What rounding took: the sums of ``rounding.of_model``, and of ``of_ability`` by addend."""
+    """What rounding took: the sums that ``rounding`` describes, of the model and by addend."""
 
     of_model: np.ndarray
     of_ability: np.ndarray

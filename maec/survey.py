@@ -9,17 +9,20 @@ importance until the threshold is known.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from maec.ability import AbilityWeights, Found, Located, Trained, importance, widths
-from maec.checkpoint import Weights
+from maec import chunks as chunk_cutting
+from maec.ability import AbilityWeights, Found, Located, Trained, widths
+from maec.arithmetic import Sparse, products, spread, square
+from maec.checkpoint import HASHED, Weights
 from maec.chunks import Chunk, Shapes, chunks, in_order, row_chunks, tracked
-from maec.combine import Sparse, cosine, language_weights
+from maec.combine import cosine, language_weights
 from maec.neurons import Granularity
 from maec.progress import Track
 from maec.provenance import Sources
@@ -63,6 +66,12 @@ class Models:
     languages: Languages
     granularity: Granularity
     threads: int
+    device: torch.device = torch.device("cpu")  # noqa: RUF009
+
+    @property
+    def are_hashed(self) -> bool:
+        """Whether chunks are cut where fingerprints are."""
+        return self.granularity == "parameter" and chunk_cutting.ENTRIES % HASHED == 0
 
     def on(self, threads: int) -> Models:
         """The same with so many threads."""
@@ -75,7 +84,8 @@ class Models:
     def window(self, chunk: Chunk, abilities: Sequence[Wanted]) -> Window:
         """What all models hold in ``chunk``."""
         models = [model for model, _ in self.languages]
-        return Window(chunk, self.base, models + [m for part in abilities for m in part.models])
+        models += [m for part in abilities for m in part.models]
+        return Window(chunk, self.base, models, self.device)
 
     def language(self, piece: Piece) -> Tensor:
         """R_lang of a piece, float32."""
@@ -99,14 +109,14 @@ def survey(
 ) -> list[Surveyed]:
     """Find N_A where it is sought, and measure every tensor, in one pass over all models.
 
-    ``sources`` is fed every window once, in order.  Where a sample was not fair there is another
-    pass, which costs time and nothing else.
+    ``sources`` is told of every window once, in order.  Where a sample was not fair there is
+    another pass, which costs time and nothing else.
 
     Raises:
         InputError: a number is not finite.
     """
     brackets = [_sampled(models, part) if isinstance(part, Sought) else None for part in abilities]
-    squares, tallies = _pass(models, abilities, brackets, track, sources.feed)
+    squares, tallies = _pass(models, abilities, brackets, track, sources)
     sources.finish()
     while True:
         answers = [
@@ -131,22 +141,22 @@ def _pass(
     abilities: Sequence[Wanted],
     brackets: Sequence[Bracket | None],
     track: Track,
-    seen: Callable[[Window], None] = lambda window: None,
+    sources: Sources | None = None,
 ) -> tuple[dict[str, float], list[dict[str, Tally]]]:
     """Σ l² by tensor, and for each ability the tally of every tensor."""
     squares = dict.fromkeys(models.shapes, 0.0)
     tallies = [{name: Tally() for name in models.shapes} for _ in abilities]
     unit = widths(models.shapes, models.granularity)
 
-    def measure(chunk: Chunk) -> tuple[Window, float, list[Tally]]:
+    def measure(chunk: Chunk) -> tuple[dict[Path, bytes], float, list[Tally]]:
         window = models.window(chunk, abilities)
+        digests = sources.digested(window) if sources else {}
         entries = [None if isinstance(p, Sought) else p.over(chunk) for p in abilities]
         found = [Tally() for _ in abilities]
-        square, width = 0.0, unit[chunk.name]
+        squared, width = 0.0, unit[chunk.name]
         for piece in window.pieces(width):
             language = models.language(piece) if abilities else torch.zeros(0)
-            exact = language.double()
-            square += float(exact @ exact)
+            squared += square(language)
             for index, part in enumerate(abilities):
                 if isinstance(part, Sought):
                     where = brackets[index]
@@ -154,34 +164,32 @@ def _pass(
                     found[index].add(_near(part.trained, piece, language, width, where))
                 else:
                     found[index].add(_given(entries[index](piece), language))
-        return window, square, found
+        return digests, squared, found
 
     results = in_order(measure, models.chunks(), models.threads)
-    for chunk, (window, square, found) in tracked(results, models.shapes, track, "reading"):
-        seen(window)
-        squares[chunk.name] += square
+    for chunk, (digests, squared, found) in tracked(results, models.shapes, track, "reading"):
+        if sources:
+            sources.feed(chunk.name, digests)
+        squares[chunk.name] += squared
         for of_ability, part in zip(tallies, found, strict=True):
             of_ability[chunk.name].add(part)
+            if chunk.end == math.prod(models.shapes[chunk.name]):
+                of_ability[chunk.name].settle()
     return squares, tallies
 
 
 def _near(part: Trained, piece: Piece, language: Tensor, width: int, where: Bracket) -> Tally:
     """The tally of a piece's units inside or above a bracket."""
-    bits = importance(part.change(piece), width)
-    units = np.flatnonzero(bits >= where.begin)
-    places = units if width == 1 else (units[:, None] * width + np.arange(width)).ravel()
-    weights = part.at(piece, places)
+    units, bits = part.above(piece, where.begin, width)
+    weights = part.at(piece, spread(units, width))
     ours, theirs = weights.values.double(), language[weights.places].double()
-    products, powers = (
-        factor.mul_(ours).view(-1, width).sum(dim=1) for factor in (theirs, ours.clone())
-    )
-    return tally(bits[units], products.numpy(), powers.numpy(), where)
+    by_unit = ((factor * ours).view(-1, width).sum(dim=1).cpu() for factor in (theirs, ours))
+    return tally(bits.cpu().numpy(), *(column.numpy() for column in by_unit), where)
 
 
 def _given(weights: Sparse, language: Tensor) -> Tally:
     """The tally of entries that are key neurons whatever their importance."""
-    ours, theirs = weights.values.double(), language[weights.places].double()
-    return Tally(np.array([len(ours), float(ours @ theirs), float(ours @ ours)]))
+    return Tally(np.array([len(weights.places), *products(weights, language)]))
 
 
 def _sampled(models: Models, part: Sought) -> Bracket:
@@ -194,8 +202,8 @@ def _sampled(models: Models, part: Sought) -> Bracket:
         for begin in range(-offset % step, units, step):
             end, width = min(begin + NEIGHBOURS, units, begin + step), unit[name]
             chunk = Chunk(name, begin * width, end * width)
-            for piece in Window(chunk, models.base, part.models[:1]).pieces(width):
-                sample.append(importance(part.trained.change(piece), width))
+            for piece in Window(chunk, models.base, part.models[:1], models.device).pieces(width):
+                sample.append(part.trained.above(piece, 0, width)[1].cpu().numpy())
             places += 1
         offset += units
     return bracket(np.concatenate(sample) if sample else np.zeros(0, np.int32), part.k1, places)
@@ -247,15 +255,15 @@ def _settled(
 
 def _cut(models: Models, part: Sought, name: str, bits: int, taken: int) -> tuple[int, np.ndarray]:
     """Of the units of a tensor at the threshold the first ``taken``: where they end, their sums."""
-    only = Models(models.base, {name: models.shapes[name]}, models.languages, models.granularity, 1)
+    only = replace(models, shapes={name: models.shapes[name]}, threads=1)
     width = widths(only.shapes, models.granularity)[name]
     sums = np.zeros(3)
     for chunk in only.chunks():
         for piece in only.window(chunk, [part]).pieces(width):
-            scores = importance(part.trained.change(piece), width)
-            units = np.flatnonzero(scores == bits)[:taken]
-            places = (units[:, None] * width + np.arange(width)).ravel()
-            of_piece = _given(part.trained.at(piece, places), only.language(piece)).sums
+            units, found = part.trained.above(piece, bits, width)
+            units = units[found == bits][:taken]
+            weights = part.trained.at(piece, spread(units, width))
+            of_piece = _given(weights, only.language(piece)).sums
             sums += [len(units), *of_piece[1:]]
             taken -= len(units)
             if taken == 0:

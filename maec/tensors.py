@@ -89,18 +89,29 @@ class TensorInfo:
         import torch
 
         tensor = torch.empty(end - begin, dtype=getattr(torch, TORCH_NAME[self.dtype]))
-        with self.file.open("rb", buffering=0) as stream:
-            stream.seek(self.begin + begin * BYTES[self.dtype])
-            _read_into(stream, tensor.view(torch.uint8).numpy(), self.file)
+        # no Python file object: it costs more than a small read
+        descriptor = os.open(self.file, os.O_RDONLY)
+        try:
+            offset = self.begin + begin * BYTES[self.dtype]
+            view = memoryview(tensor.view(torch.uint8).numpy())
+            while view:
+                count = os.preadv(descriptor, [view], offset)
+                if not count:
+                    raise InputError(
+                        f"{self.file}: became shorter while it was read; fetch it again"
+                    )
+                view, offset = view[count:], offset + count
+        finally:
+            os.close(descriptor)
         return tensor
 
-    def chunks(self) -> Iterator[memoryview]:
-        """The stored bytes in order, in pieces of whole entries and at most 16 MiB."""
-        buffer = memoryview(bytearray(min(CHUNK_BYTES, self.nbytes)))
+    def chunks(self, size: int = CHUNK_BYTES) -> Iterator[memoryview]:
+        """The stored bytes in order, in pieces of at most ``size`` bytes (of whole entries)."""
+        buffer = memoryview(bytearray(min(size, self.nbytes)))
         with self.file.open("rb", buffering=0) as stream:
             stream.seek(self.begin)
-            for start in range(0, self.nbytes, CHUNK_BYTES):
-                piece = buffer[: min(CHUNK_BYTES, self.nbytes - start)]
+            for start in range(0, self.nbytes, size):
+                piece = buffer[: min(size, self.nbytes - start)]
                 _read_into(stream, piece, self.file)
                 yield piece
 

@@ -4,44 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import torch
 from torch import Tensor
 
 from maec.checkpoint import Weights
 from maec.chunks import Chunk
 
-PIECE = 2**17
-"""Entries that arithmetic works on at a time, so that what it leaves stays in the cache."""
+PIECE = 2**20
+"""Entries that a CPU works on at a time, so that what it leaves stays in the cache."""
 
 
 class Window:
     """A chunk of a base and of models in its shapes, in their stored dtypes."""
 
-    def __init__(self, chunk: Chunk, base: Weights, models: Iterable[Weights]) -> None:
+    def __init__(
+        self, chunk: Chunk, base: Weights, models: Iterable[Weights], device: torch.device
+    ) -> None:
         self.chunk = chunk
         self._base = base
-        self._models = {id(model): model for model in (base, *models)}
-        self._raw = {
-            key: model.read_entries(chunk.name, chunk.begin, chunk.end)
-            for key, model in self._models.items()
+        self._read = {
+            id(model): model.read_entries(chunk.name, chunk.begin, chunk.end)
+            for model in {id(model): model for model in (base, *models)}.values()
         }
+        self._on_device = {key: entries.to(device) for key, entries in self._read.items()}
+        self._piece = PIECE if device.type == "cpu" else chunk.end - chunk.begin
+
+    def read(self, model: Weights) -> Tensor:
+        """The entries of ``model`` as they were read: flat, in their stored dtype, on the CPU."""
+        return self._read[id(model)]
 
     def of(self, model: Weights) -> Tensor:
-        """The entries of ``model``: flat, in their stored dtype."""
-        return self._raw[id(model)]
+        """The entries of ``model``, on the device."""
+        return self._on_device[id(model)]
 
     def pieces(self, width: int = 1) -> Iterator[Piece]:
         """The chunk in pieces of whole rows of ``width`` entries."""
-        size = max(PIECE // width, 1) * width
+        size = max(self._piece // width, 1) * width
         for begin in range(0, self.chunk.end - self.chunk.begin, size):
             yield Piece(self, begin, min(begin + size, self.chunk.end - self.chunk.begin))
 
     def origin(self, begin: int, end: int) -> Tensor:
-        """Θ_o in float32, from ``begin`` to ``end`` of the chunk."""
-        return self.of(self._base)[begin:end].float()
+        """Θ_o, in its stored dtype, from ``begin`` to ``end`` of the chunk."""
+        return self.of(self._base)[begin:end]
 
 
 class Piece:
-    """Entries ``begin`` to ``end`` of a window; ``origin`` is Θ_o there, float32."""
+    """Entries ``begin`` to ``end`` of a window; ``origin`` is Θ_o there, in its stored dtype."""
 
     def __init__(self, window: Window, begin: int, end: int) -> None:
         self.begin, self.end = begin, end

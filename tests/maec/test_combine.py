@@ -11,7 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maec.combine import Sparse, ability_weights, combined, cosine, language_weights, select
+from maec.arithmetic import Sparse
+from maec.combine import ability_weights, combined, cosine, language_weights, select
 from maec.errors import InputError
 
 from . import numpy_reference as reference

@@ -13,9 +13,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maec.arithmetic import Sparse
 from maec.checkpoint import fingerprint, open_checkpoint
 from maec.chunks import chunks
-from maec.combine import Sparse
 from maec.errors import InputError
 from maec.extract import extract
 from maec.neurons import write_mask

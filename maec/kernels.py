@@ -1,0 +1,211 @@
+"""The loops over every parameter, compiled: what torch does in several passes over memory, in one.
+
+They work on arrays of what checkpoints hold: ``uint16`` is taken for the bits of bfloat16, all else
+is float32.  Every operation on an entry is a single one in float32, rounded by itself, so that an
+entry comes out as torch's operations would give it, bit for bit.  Sums of many entries are float64,
+in whatever order is fast.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic, overload
+
+Array = np.ndarray
+ALL_ONES = np.uint32(0x7F800000)
+"""The exponent of what is not finite."""
+
+
+@intrinsic
+def _as_float(context: Any, bits: Any) -> Any:
+    """The float32 with these bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.uint32), generate
+
+
+@intrinsic
+def _as_bits(context: Any, number: Any) -> Any:
+    """The bits of a float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return types.uint32(types.float32), generate
+
+
+def _wide(stored: Any) -> Any:
+    """An entry as float32."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(_wide, strict=False)
+def _wide_compiled(stored: Any) -> Any:
+    if isinstance(stored, types.Integer):
+        return lambda stored: _as_float(np.uint32(np.uint32(stored) << np.uint32(16)))
+    return lambda stored: stored
+
+
+def _narrow(number: Any, like: Any) -> Any:
+    """A float32 rounded as the array ``like`` stores it, to even where two are as near."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(_narrow, strict=False)
+def _narrow_compiled(number: Any, like: Any) -> Any:
+    if isinstance(like.dtype, types.Integer):
+
+        def rounded(number, like):
+            bits = _as_bits(number)
+            odd = np.uint32(np.uint32(bits >> np.uint32(16)) & np.uint32(1))
+            up = np.uint32(np.uint32(bits + np.uint32(0x7FFF)) + odd)
+            return np.uint16(np.uint32(up >> np.uint32(16)))
+
+        return rounded
+    return lambda number, like: number
+
+
+_compiled = njit(nogil=True, cache=True, fastmath={"reassoc"})
+"""For sums, whose order may be changed."""
+_exact = njit(nogil=True, cache=True)
+
+
+@_exact
+def difference(origin: Array, trained: Array, factor: np.float32, out: Array) -> None:
+    """out = factor·(trained − origin)."""
+    for i in range(origin.size):
+        out[i] = factor * (_wide(trained[i]) - _wide(origin[i]))
+
+
+@_exact
+def add_difference(origin: Array, trained: Array, factor: np.float32, out: Array) -> None:
+    """out += factor·(trained − origin)."""
+    for i in range(origin.size):
+        out[i] += factor * (_wide(trained[i]) - _wide(origin[i]))
+
+
+@_compiled
+def square(vector: Array) -> float:
+    """Σ vector², float64."""
+    total = 0.0
+    for i in range(vector.size):
+        total += np.float64(vector[i]) * np.float64(vector[i])
+    return total
+
+
+@_exact
+def finite(stored: Array) -> bool:
+    """Whether no entry is NaN or infinite."""
+    found = np.uint32(0)
+    for i in range(stored.size):
+        bits = _as_bits(_wide(stored[i]))
+        found |= np.uint32(np.uint32(bits & ALL_ONES) == ALL_ONES)
+    return found == 0
+
+
+@_compiled
+def finish(origin: Array, change: Array, out: Array) -> tuple[bool, float, float]:
+    """out = origin + change, rounded; whether finite, Σ change², and Σ of roundings squared."""
+    found, size, error = np.uint32(0), 0.0, 0.0
+    for i in range(origin.size):
+        exact = _wide(origin[i]) + change[i]
+        out[i] = _narrow(exact, out)
+        stored = _wide(out[i])
+        lost = stored - exact
+        found |= np.uint32(np.uint32(_as_bits(stored) & ALL_ONES) == ALL_ONES)
+        found |= np.uint32(np.uint32(_as_bits(exact) & ALL_ONES) == ALL_ONES)
+        size += np.float64(change[i]) * np.float64(change[i])
+        error += np.float64(lost) * np.float64(lost)
+    return found == 0, size, error
+
+
+@_exact
+def difference_at(
+    origin: Array, trained: Array, places: Array, factor: np.float32, out: Array
+) -> None:
+    """As ``difference``, of the entries at ``places``."""
+    for i in range(places.size):
+        out[i] = factor * (_wide(trained[places[i]]) - _wide(origin[places[i]]))
+
+
+@_exact
+def add_difference_at(
+    origin: Array, trained: Array, places: Array, factor: np.float32, out: Array
+) -> None:
+    """As ``add_difference``, of the entries at ``places``."""
+    for i in range(places.size):
+        out[i] += factor * (_wide(trained[places[i]]) - _wide(origin[places[i]]))
+
+
+@_exact
+def above(origin: Array, trained: Array, begin: np.uint32, places: Array, bits: Array) -> int:
+    """Where |trained − origin| has bits of at least ``begin``: places, bits, and how many."""
+    count = 0
+    for i in range(origin.size):
+        change = _as_bits(_wide(trained[i]) - _wide(origin[i]))
+        found = np.uint32(change & np.uint32(0x7FFFFFFF))
+        # written in any case and counted if it is one: faster than a branch
+        places[count] = i
+        bits[count] = found
+        count += np.int64(found >= begin)
+    return count
+
+
+@_exact
+def add_at(change: Array, places: Array, values: Array, factor: np.float32) -> None:
+    """change[places] += factor·values; no place occurs twice."""
+    for i in range(places.size):
+        change[places[i]] += factor * values[i]
+
+
+@_compiled
+def products(values: Array, language: Array, places: Array) -> tuple[float, float]:
+    """Σ r·l and Σ r² over places, where r are ``values`` and l the language weights there."""
+    product, square = 0.0, 0.0
+    for i in range(places.size):
+        product += np.float64(values[i]) * np.float64(language[places[i]])
+        square += np.float64(values[i]) * np.float64(values[i])
+    return product, square
+
+
+@_exact
+def rounded(
+    origin: Array, change: Array, stored: Array, places: Array, values: Array, factor: np.float32
+) -> tuple[int, int, float, float]:
+    """What rounding took from factor·values, part of ``change`` at ``places``.
+
+    How many are not zero, how many of these make no difference to what is stored, the sum of
+    their squares, and that of the squares of how far the difference they make is from them.
+    """
+    not_zero, lost, size, error = 0, 0, 0.0, 0.0
+    for i in range(places.size):
+        place = places[i]
+        own = factor * values[i]
+        before = _wide(_narrow(_wide(origin[place]) + change[place] - own, stored))
+        made = _wide(stored[place]) - before
+        not_zero += np.int64(own != 0)
+        lost += np.int64((own != 0) & (made == 0))
+        size += np.float64(own) * np.float64(own)
+        error += np.float64(made - own) * np.float64(made - own)
+    return not_zero, lost, size, error
+
+
+@_exact
+def gaps_to_places(gaps: Array, full: np.uint8, places: Array) -> int:
+    """Places from the gaps between them, a byte each; how many there are (see ``maec.pack``)."""
+    place, count = -1, 0
+    for i in range(gaps.size):
+        is_place = gaps[i] != full
+        place += np.int64(gaps[i]) + np.int64(is_place)
+        if is_place:
+            if count == places.size:
+                return count + 1
+            places[count] = place
+            count += 1
+    return count
