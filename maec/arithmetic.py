@@ -158,7 +158,7 @@ def round_sum(origin: Tensor, change: Tensor, stored: Tensor) -> tuple[bool, flo
     exact = origin.float() + change
     stored.copy_(exact)
     finite = bool(torch.isfinite(stored).all())
-    return finite, square(change), square(stored.float().sub_(exact))
+    return finite, square(change), square(stored.float() - exact)
 
 
 def rounded(

@@ -25,7 +25,11 @@ STEMS = ("model", "adapter_model", "pack", "mask")
 
 @dataclass(frozen=True)
 class Plan:
-    """Bytes to be read by part and pass, the files of the result, threads, bytes in memory."""
+    """Bytes to be read by part and pass, the files of the result, threads, bytes in memory.
+
+    A merge whose key neurons are known is one pass, the second; tensors that turn out not to be
+    selected are read once more, and not counted.
+    """
 
     parts: list[tuple[str, Source, int, int]]
     files: int
@@ -66,14 +70,21 @@ def plan(recipe: Recipe, memory: int) -> Plan:
         InputError: a part that is neither weights nor a config, too little ``memory``.
     """
     base = _tensors(recipe.base)
-    parts = [("base", recipe.base, *_twice(base, base))]
-    parts += [("language", p.model, *_twice(_tensors(p.model), base)) for p in recipe.languages]
+    # where key neurons are known there is no pass to find them
+    sought = any(ability.model and not ability.mask for ability in recipe.abilities)
+
+    def passes(part: Layout) -> tuple[int, int]:
+        size = sum(map(nbytes, (part or base).values()))
+        return size if sought else 0, size
+
+    parts = [("base", recipe.base, *passes(base))]
+    parts += [("language", p.model, *passes(_tensors(p.model))) for p in recipe.languages]
     for ability in recipe.abilities:
         for role in ("pack", "model", "mask", "pivot"):
             where = getattr(ability, role)
             if where is not None:
                 name = "ability" if role == "model" else role
-                parts.append((name, where, *_twice(_tensors(where), base)))
+                parts.append((name, where, *passes(_tensors(where))))
     stored = STORED_NAME[recipe.dtype]
     layout: Layout = {
         name: (stored if is_float(dtype) else dtype, shape) for name, (dtype, shape) in base.items()
@@ -98,11 +109,6 @@ class _Reading:
 def _models(recipe: Recipe, shapes: Shapes) -> Models:
     languages: list[Any] = [(None, part.mu) for part in recipe.languages]
     return Models(None, dict(sorted(shapes.items())), languages, recipe.granularity, 1)  # type: ignore[arg-type]
-
-
-def _twice(part: Layout, base: Layout) -> tuple[int, int]:
-    size = sum(map(nbytes, (part or base).values()))
-    return size, size
 
 
 def _tensors(source: Source) -> Layout:

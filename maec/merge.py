@@ -1,8 +1,8 @@
 """A recipe becomes a checkpoint; no training, no GPU (METHOD.md, Combination).
 
-Everything that can be wrong is found before anything is written.  Then two passes run over the
-models, chunk by chunk on all cores: one finds key neurons, similarities and fingerprints, the other
-adds up and writes.
+What headers, configs and tokenizers tell is checked before anything is written.  Then two passes
+run over the models, chunk by chunk on all cores: one finds key neurons, similarities and
+fingerprints, the other adds up and writes.  Where key neurons are known, one does both.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,15 +28,15 @@ from maec.errors import InputError
 from maec.extract import require_shapes
 from maec.folder import new_folder, require_new, require_space
 from maec.hub import Source, local_folder, pinned
-from maec.layout import laid_out, nbytes
+from maec.layout import Writer, laid_out, nbytes
 from maec.memory import MEMORY, workers
 from maec.neurons import open_mask
 from maec.pack import Pack, open_pack
 from maec.progress import Track, silent
 from maec.provenance import Sources, known_corpora
 from maec.recipe import AbilityPart, LanguagePart, Recipe
-from maec.result import Addend, Lost, Result
-from maec.survey import Models, Sought, Surveyed, survey
+from maec.result import Addend, OfTensor, Result
+from maec.survey import Models, Sought, Surveyed, measured, survey
 from maec.tensors import write_json
 from maec.vocabulary import Extension, extension
 
@@ -69,10 +70,15 @@ def merge(
     models = _models(parts, memory, on)
     layout = _result(parts, models, []).layout()
     require_space(out, sum(map(nbytes, layout.values())))
-    found = _survey(parts, models, track)
+    sought = any(isinstance(entry.given, Sought) for entry in parts.abilities)
+    found = _survey(parts, models, track) if sought else None
     with new_folder(out) as folder:
         with laid_out(folder, layout) as writer:
-            lost = _result(parts, models, found.abilities).write(writer, track)
+            if found is None:
+                found, seen = _measured_while_written(parts, models, writer, track)
+            else:
+                seen = _result(parts, models, found.abilities).write(writer, track)
+        _result(parts, models, found.abilities).require_finite(seen)
         copy_companions(
             parts.base,
             folder,
@@ -80,7 +86,7 @@ def merge(
             tokenizer=parts.extension.folder if parts.extension else None,
             rows=parts.extension.largest.size if parts.extension else None,
         )
-        report = _report(parts, found, lost)
+        report = _report(parts, found, list(seen.values()))
         write_json(folder / "maec.json", report)
         (folder / "README.md").write_text(model_card(report, out.name), encoding="utf-8")
 
@@ -204,11 +210,51 @@ def _models(parts: _Parts, memory: int, device: torch.device) -> Models:
 
 def _survey(parts: _Parts, models: Models, track: Track) -> _Found:
     """Read every part once: all finite, packs of this very base; locate, measure, select."""
-    recipe = parts.recipe
-    sources = Sources(parts.stored(), parts.as_stored() if models.are_hashed else {})
+    sources = _sources(parts, models)
     surveyed = survey(models, [entry.given for entry in parts.abilities], track, sources)
-    described = sources.finish()
-    base = described[parts.base.path]["fingerprint"]
+    return _found(parts, sources.finish(), surveyed)
+
+
+def _measured_while_written(
+    parts: _Parts, models: Models, writer: Writer, track: Track
+) -> tuple[_Found, dict[str, OfTensor]]:
+    """As ``_survey``, and the result: where every R(A) is known one pass does for both.
+
+    It goes by a guess of what is selected: where k2 is half or more, everything, else nothing.
+    Tensors for which that was wrong are written again.
+    """
+    names, givens = models.shapes.keys(), [entry.given for entry in parts.abilities]
+    guessed = [
+        _Selected(
+            entry, Surveyed(entry.given, {}, {}), set(names) if entry.part.k2 >= 0.5 else set()
+        )
+        for entry in parts.abilities
+    ]
+    sources = _sources(parts, models)
+    seen = _result(parts, models, guessed).write(writer, track, sources=sources)
+    squares = {name: seen[name].language for name in names}
+    surveyed = []
+    for number, given in enumerate(givens):
+        sums = {name: seen[name].abilities[number] for name in names}
+        surveyed.append(Surveyed(given, *measured(sums, squares, dict.fromkeys(names, 1))))
+    found = _found(parts, sources.finish(), surveyed)
+    wrong: set[str] = set()
+    for guess, entry in zip(guessed, found.abilities, strict=True):
+        wrong |= guess.selected ^ entry.selected
+    if wrong:
+        seen |= _result(parts, models, found.abilities).write(writer, track, only=wrong)
+    return found, seen
+
+
+def _sources(parts: _Parts, models: Models) -> Sources:
+    return Sources(parts.stored(), parts.as_stored() if models.are_hashed else {})
+
+
+def _found(
+    parts: _Parts, described: dict[Path, dict[str, str]], surveyed: list[Surveyed]
+) -> _Found:
+    """Refuse packs of another base, and select."""
+    recipe, base = parts.recipe, described[parts.base.path]["fingerprint"]
     for pack in (entry.given for entry in parts.abilities if isinstance(entry.given, Pack)):
         made_from = pack.manifest.get("base", {}).get("fingerprint", base)
         if made_from != base:
@@ -216,17 +262,12 @@ def _survey(parts: _Parts, models: Models, track: Track) -> _Found:
                 f"{pack.path}: was extracted from another base ({made_from[:12]}…) than "
                 f"{parts.base.path} ({base[:12]}…); extract it again from this one"
             )
-    return _Found(
-        described,
-        [
-            _Selected(
-                ability,
-                found,
-                select(found.similarity, ability.part.k2, recipe.similarity, recipe.seed),
-            )
-            for ability, found in zip(parts.abilities, surveyed, strict=True)
-        ],
-    )
+    selected = [
+        select(of_ability.similarity, entry.part.k2, recipe.similarity, recipe.seed)
+        for entry, of_ability in zip(parts.abilities, surveyed, strict=True)
+    ]
+    entries = zip(parts.abilities, surveyed, selected, strict=True)
+    return _Found(described, [_Selected(*entry) for entry in entries])
 
 
 def _result(parts: _Parts, models: Models, abilities: list[_Selected]) -> Result:
@@ -238,10 +279,16 @@ def _result(parts: _Parts, models: Models, abilities: list[_Selected]) -> Result
     return Result(parts.base, models, addends, parts.recipe.lam, dtype, parts.extension)
 
 
-def _report(parts: _Parts, found: _Found, lost: Lost) -> dict[str, Any]:
+def _report(parts: _Parts, found: _Found, seen: list[OfTensor]) -> dict[str, Any]:
     """What ``maec.json`` says: everything that went in, and what became of it."""
     shapes = parts.base.float_shapes()
     rounded = parts.recipe.dtype != "float32"
+    lost = sum((of_tensor.lost for of_tensor in seen), np.zeros(2))
+    lost_of_abilities = sum(
+        (of_tensor.lost_of_abilities for of_tensor in seen), np.zeros((len(found.abilities), 4))
+    )
+
+    described = [rounding.described_ability(sums) for sums in lost_of_abilities]
 
     def ability(entry: _Selected, number: int) -> dict[str, Any]:
         part, given, surveyed = entry.ability.part, entry.ability.given, entry.surveyed
@@ -255,9 +302,7 @@ def _report(parts: _Parts, found: _Found, lost: Lost) -> dict[str, Any]:
             "k2": part.k2,
             "N": sum(math.prod(shape) for shape in shapes.values()),
             "key_neurons": sum(surveyed.key_neurons.values()),
-            **(
-                {"rounding": rounding.described_ability(lost.of_ability[number])} if rounded else {}
-            ),
+            **({"rounding": described[number]} if rounded else {}),
             "tensors": {
                 name: {
                     "shape": list(shape),
@@ -285,6 +330,6 @@ def _report(parts: _Parts, found: _Found, lost: Lost) -> dict[str, Any]:
         ],
         "abilities": [ability(entry, number) for number, entry in enumerate(found.abilities)],
         **({"vocabulary": vocabulary} if vocabulary else {}),
-        "rounding": {"dtype": parts.recipe.dtype, **rounding.described_model(lost.of_model)},
+        "rounding": {"dtype": parts.recipe.dtype, **rounding.described_model(lost)},
         "corpora": known_corpora(parts.stored()),
     }

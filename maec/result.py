@@ -1,17 +1,22 @@
-"""The second pass: Θ_F chunk by chunk, rounded once to the dtype of the result."""
+"""The second pass: Θ_F chunk by chunk, rounded once to the dtype of the result.
+
+Where every R(A) is known before, it is the only pass: similarities are measured while it writes,
+and the tensors whose selection turns out otherwise are written again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from maec.ability import AbilityWeights
-from maec.arithmetic import round_sum, rounded
+from maec.arithmetic import products, round_sum, rounded, square
 from maec.checkpoint import Checkpoint
 from maec.chunks import Chunk, in_order, tracked
 from maec.combine import combined
@@ -19,6 +24,7 @@ from maec.errors import InputError
 from maec.layout import Layout, Writer
 from maec.neurons import width_of
 from maec.progress import Track
+from maec.provenance import Sources
 from maec.survey import Models
 from maec.tensors import STORED_NAME
 from maec.vocabulary import Extension
@@ -56,26 +62,45 @@ class Result:
             for name, info in self.base.tensors.items()
         }
 
-    def write(self, writer: Writer, track: Track) -> Lost:
-        """Fill the files that are laid out for ``layout``; what rounding took."""
-        for name, info in self.base.tensors.items():
-            if not info.is_float:
-                writer.write(name, 0, self.base.read(name).flatten())
-        lost = Lost.none(len(self.addends))
+    def write(
+        self,
+        writer: Writer,
+        track: Track,
+        *,
+        sources: Sources | None = None,
+        only: Set[str] | None = None,
+    ) -> dict[str, OfTensor]:
+        """Fill the files that are laid out for ``layout``, and say of each tensor what was seen.
 
-        def write(chunk: Chunk, merged: Tensor) -> None:
+        ``sources`` are told of every window, in order; ``only`` names the tensors to be written.
+        """
+        shapes = self.models.shapes
+        if only is None:
+            for name, info in self.base.tensors.items():
+                if not info.is_float:
+                    writer.write(name, 0, self.base.read(name).flatten())
+        else:
+            shapes = {name: shape for name, shape in shapes.items() if name in only}
+        seen = {name: OfTensor.nothing(len(self.addends)) for name in shapes}
+
+        def work(chunk: Chunk) -> tuple[OfTensor, dict[Path, bytes]]:
+            merged, of_chunk, digests = self._chunk(chunk, sources)
             # a vocabulary can be smaller than the base's, whose rows are then more than tokens
             kept = max(self._entries(chunk.name) - chunk.begin, 0)
             writer.write(chunk.name, chunk.begin, merged[:kept])
+            return of_chunk, digests
 
-        results = self._chunks(write)
-        for _, (_, of_chunk) in tracked(results, self.models.shapes, track, "writing"):
-            lost.add(of_chunk)
-        for name in sorted(self.extension.names) if self.extension else ():
+        chunks = replace(self.models, shapes=shapes).chunks()
+        results = in_order(work, chunks, self.models.threads)
+        for chunk, (of_chunk, digests) in tracked(results, shapes, track, "writing"):
+            if sources:
+                sources.feed(chunk.name, digests)
+            seen[chunk.name].add(of_chunk)
+        for name in sorted(self.extension.names & seen.keys()) if self.extension else ():
             width = self._shape(name)[1]
             for row, entries in zip(*self._new_rows(name), strict=True):
                 writer.write(name, int(row) * width, entries)
-        return lost
+        return seen
 
     def tensors(self, track: Track) -> Iterator[tuple[str, Tensor]]:
         """Every tensor, in the base's order, as ``write`` writes it."""
@@ -92,44 +117,58 @@ class Result:
                 current = next(by_tensor, None)
             yield name, self._extended(name, entries).view(self._shape(name))
 
-    def _chunks(
-        self, write: Callable[[Chunk, Tensor], None] | None = None
-    ) -> Iterator[tuple[Chunk, tuple[Tensor, Lost]]]:
-        """Each chunk of Θ_F, and what rounding took; empty where it was handed to ``write``."""
+    def require_finite(self, seen: Mapping[str, OfTensor]) -> None:
+        """Raise InputError for the first tensor whose result overflows the dtype."""
+        for name, of_tensor in seen.items():
+            self._require_finite(name, of_tensor.is_finite)
 
-        def work(chunk: Chunk) -> tuple[Tensor, Lost]:
-            merged, lost = self._chunk(chunk)
-            if write is None:
-                return merged, lost
-            write(chunk, merged)
-            return merged[:0].clone(), lost
+    def _chunks(self) -> Iterator[tuple[Chunk, tuple[Tensor, OfTensor]]]:
+        """Each chunk of Θ_F, and what was seen of it."""
+
+        def work(chunk: Chunk) -> tuple[Tensor, OfTensor]:
+            merged, of_chunk, _ = self._chunk(chunk)
+            self._require_finite(chunk.name, of_chunk.is_finite)
+            return merged, of_chunk
 
         return in_order(work, self.models.chunks(), self.models.threads)
 
-    def _chunk(self, chunk: Chunk) -> tuple[Tensor, Lost]:
+    def _chunk(
+        self, chunk: Chunk, sources: Sources | None = None
+    ) -> tuple[Tensor, OfTensor, dict[Path, bytes]]:
+        """A chunk of Θ_F, what was seen of it, and, for ``sources``, its digests."""
         parts = [
             (number, addend, addend.weights.over(chunk))
             for number, addend in enumerate(self.addends)
-            if chunk.name in addend.selected
+            if sources or chunk.name in addend.selected
         ]
         window = self.models.window(chunk, [addend.weights for _, addend, _ in parts])
+        digests = sources.digested(window) if sources else {}
         merged = torch.empty(chunk.end - chunk.begin, dtype=self.dtype, device=self.models.device)
-        all_finite = True
-        lost = Lost.none(len(self.addends))
+        seen = OfTensor.nothing(len(self.addends))
         width = width_of(self.models.shapes[chunk.name], self.models.granularity)
         for piece in window.pieces(width):
-            weights = [(entries(piece), addend.gamma) for _, addend, entries in parts]
-            change = combined(self.models.language(piece), weights, self.lam)
+            weights = {number: entries(piece) for number, _, entries in parts}
+            language = self.models.language(piece)
+            if sources:
+                seen.language += square(language)
+                for number, part in weights.items():
+                    seen.abilities[number] += [len(part.places), *products(part, language)]
+            added = [
+                (number, weights[number], addend.gamma)
+                for number, addend, _ in parts
+                if chunk.name in addend.selected
+            ]
+            change = combined(language, ((part, gamma) for _, part, gamma in added), self.lam)
             stored = merged[piece.begin : piece.end]
             finite, *sums = round_sum(piece.origin, change, stored)
-            all_finite &= finite
+            seen.is_finite &= finite
             if self.dtype != torch.float32:
-                lost.of_model += sums
-                for (number, _, _), (part, gamma) in zip(parts, weights, strict=True):
-                    of_part = rounded(piece.origin, change, stored, part, gamma)
-                    lost.of_ability[number] += of_part
-        self._require_finite(chunk.name, all_finite)
-        return merged.cpu(), lost
+                seen.lost += sums
+                for number, part, gamma in added:
+                    seen.lost_of_abilities[number] += rounded(
+                        piece.origin, change, stored, part, gamma
+                    )
+        return merged.cpu(), seen, digests
 
     def _require_finite(self, name: str, is_finite: bool) -> None:
         dtype = str(self.dtype).removeprefix("torch.")
@@ -168,18 +207,29 @@ class Result:
 
 
 @dataclass
-class Lost:
-    """What rounding took: the sums that ``rounding`` describes, of the model and by addend."""
+class OfTensor:
+    """What is seen of a tensor, or of a chunk of one, while it is merged.
 
-    of_model: np.ndarray
-    of_ability: np.ndarray
+    ``language`` is Σ l², ``abilities`` (abilities, 3) the number of key neurons, Σ r·l and Σ r²
+    of each, all 0 unless it was measured; ``lost`` and ``lost_of_abilities`` are the sums that
+    ``rounding`` describes.
+    """
+
+    is_finite: bool
+    language: float
+    abilities: np.ndarray
+    lost: np.ndarray
+    lost_of_abilities: np.ndarray
 
     @classmethod
-    def none(cls, abilities: int) -> Lost:
+    def nothing(cls, abilities: int) -> OfTensor:
         """Nothing yet."""
-        return cls(np.zeros(2), np.zeros((abilities, 4)))
+        return cls(True, 0.0, np.zeros((abilities, 3)), np.zeros(2), np.zeros((abilities, 4)))
 
-    def add(self, other: Lost) -> None:
-        """Take in what rounding took elsewhere."""
-        self.of_model += other.of_model
-        self.of_ability += other.of_ability
+    def add(self, other: OfTensor) -> None:
+        """Take in what was seen elsewhere."""
+        self.is_finite &= other.is_finite
+        self.language += other.language
+        self.abilities += other.abilities
+        self.lost += other.lost
+        self.lost_of_abilities += other.lost_of_abilities

@@ -9,7 +9,7 @@ importance until the threshold is known.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -232,7 +232,7 @@ def _settled(
     """N_A of one ability, and what its tallies say about each tensor."""
     if not isinstance(part, Sought):
         sums = {name: entry.sums for name, entry in tallies.items()}
-        return Surveyed(part, *_measured(sums, squares, dict.fromkeys(sums, 1)))
+        return Surveyed(part, *measured(sums, squares, dict.fromkeys(sums, 1)))
     assert not isinstance(answer, bool), "the threshold was found"
     bits, missing = answer
     unit, units = widths(models.shapes, models.granularity), _units(models)
@@ -250,7 +250,7 @@ def _settled(
             sums[name] = sums[name] + some
         missing -= taken
     located = Located(part.trained, Found(bits, ends, unit))
-    return Surveyed(located, *_measured(sums, squares, unit))
+    return Surveyed(located, *measured(sums, squares, unit))
 
 
 def _cut(models: Models, part: Sought, name: str, bits: int, taken: int) -> tuple[int, np.ndarray]:
@@ -271,9 +271,13 @@ def _cut(models: Models, part: Sought, name: str, bits: int, taken: int) -> tupl
     raise AssertionError(f"tensor {name!r} changed while it was read")
 
 
-def _measured(
-    sums: dict[str, np.ndarray], squares: dict[str, float], width: dict[str, int]
+def measured(
+    sums: Mapping[str, np.ndarray], squares: Mapping[str, float], width: Mapping[str, int]
 ) -> tuple[dict[str, int], dict[str, float]]:
+    """|N_A| and similarity by tensor.
+
+    From how many units are key neurons, Σ r·l and Σ r² by tensor, Σ l², and the entries of a unit.
+    """
     counts = {name: int(of_tensor[0]) * width[name] for name, of_tensor in sums.items()}
     similarity = {
         name: cosine(float(of_tensor[1]), float(of_tensor[2]), squares[name])
