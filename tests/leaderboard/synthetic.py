@@ -106,7 +106,7 @@ def _placement(place: tuple[str, str, str, int], key: str | None) -> dict[str, A
 
 
 def _cell(writer: store.Writer, place: tuple[str, str, str, int], key: str, count: int) -> None:
-    method, ability, language, seed = place
+    method, ability, language, _ = place
     rng = np.random.default_rng(zlib.crc32(key.encode()))
     right = rng.random(count) < RESPONSES.get(method, 0.4)
     numbers = np.arange(count)
