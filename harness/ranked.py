@@ -64,8 +64,9 @@ def against(wide: pd.DataFrame, best: str, seeds: pd.DataFrame) -> pd.DataFrame:
 def standard_errors(wide: pd.DataFrame) -> pd.Series:
     """By method: the standard error over questions of its mean over languages and abilities.
 
-    ``wide`` is what :func:`spread_out` gives. A share; NaN where a language has one item. Translations of a question (the same id in every
-    language of an ability) count as one question, other items as independent.
+    ``wide`` is what :func:`spread_out` gives. A share; NaN where a language has one item.
+    Translations of a question (the same id in every language of an ability) count as one question,
+    other items as independent.
     """
     wide = wide["correct"]
     variance = pd.Series(0.0, index=wide.columns)
@@ -110,9 +111,8 @@ def _permutation_p(questions: np.ndarray, resamples: int) -> np.ndarray:
 def _signs(questions: int, resamples: int | None) -> Iterator[np.ndarray]:
     """Rows of signs: all of them, or so many random ones, in batches."""
     if resamples is None:
-        yield np.array(list(itertools.product((1.0, -1.0), repeat=questions))).reshape(
-            -1, questions
-        )
+        every = list(itertools.product((1.0, -1.0), repeat=questions))
+        yield np.array(every).reshape(len(every), questions)
         return
     rng = np.random.default_rng(RNG)
     for start in range(0, resamples, BATCH):

@@ -46,9 +46,18 @@ for (const table of document.querySelectorAll("table.sortable")) {
 }
 """
 
-CIVIDIS = """
-    #00224E #123570 #3B496C #575D6D #707173 #8A8678 #A59C74 #C3B369 #E1CC55 #FEE838
-""".split()
+CIVIDIS = [
+    "#00224E",
+    "#123570",
+    "#3B496C",
+    "#575D6D",
+    "#707173",
+    "#8A8678",
+    "#A59C74",
+    "#C3B369",
+    "#E1CC55",
+    "#FEE838",
+]
 
 
 def field(value: float, error: float | None = None, *, sign: bool = False) -> str:
