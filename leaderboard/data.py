@@ -21,7 +21,10 @@ class Source:
 
 
 def sources() -> list[Source]:
-    """What can be looked at, the live store first; it need not have been written yet."""
+    """What can be looked at, the live store first; it need not have been written yet.
+
+    At least one; names are unique, since a link names its source.
+    """
     return [Source("this store", snapshot_path(), "store")]
 
 

@@ -114,7 +114,8 @@ def missing(what: str, remedy: str) -> None:
 
 
 def _source() -> data.Source:
-    found = data.sources()
+    every = data.sources()
+    found = [source for source in every if data.stamp(source.path)] or every[:1]
     by_name = {source.name: source for source in found}
     if len(found) == 1:
         return found[0]
