@@ -124,3 +124,14 @@ def test_a_new_snapshot_is_shown_at_the_next_look(home: Path, opened: Open) -> N
         writer.set_cell("synthetic", [query(snapshot_path(), find)[0][0]], "new")
         writer.snapshot(now=True)
     assert not pd.isna(table(app.run()).set_index("method").loc["maec", "te"])
+
+
+def test_a_method_leads_to_the_pages_behind_its_row(snapshot: Path, opened: Open) -> None:
+    app = opened(ability="science", reference="tv")
+    app.selectbox(key="_look_into").select("maec-no-mask").run()
+    links = {element.proto.label: element.proto.query_string for element in app.get("page_link")}
+    assert "a=maec-no-mask" in links["Compare"] and "of=science" in links["Compare"]
+    assert "method=maec-no-mask" in links["Items"]
+    assert "score_ability=science" in links["Reproduce"]
+    app.selectbox(key="_look_into").select("tv").run()
+    assert len(app.get("page_link")) == 2
