@@ -12,7 +12,7 @@ from maec.chunks import Shapes
 from maec.errors import InputError
 from maec.hub import Source, local_config
 from maec.layout import Layout, nbytes, shards
-from maec.memory import at_work, workers
+from maec.memory import at_work, held_by, workers
 from maec.recipe import Recipe
 from maec.survey import Models
 from maec.tensors import STORED_NAME, is_float, open_tensors, read_json
@@ -91,13 +91,16 @@ def plan(recipe: Recipe, memory: int) -> Plan:
     }
     models = _models(recipe, {n: shape for n, (dtype, shape) in base.items() if is_float(dtype)})
     reading = [_Reading(2 if a.pivot else 1 if a.model else 0) for a in recipe.abilities]
-    threads = workers(memory, models, reading)
+    dtypes = {dtype for dtype, _ in base.values()}
+    sought_shares = [(a.k1, dtypes) for a in recipe.abilities if a.model and not a.mask]
+    held = held_by(sought_shares, models.shapes)
+    threads = workers(memory, models, reading, held)
     return Plan(
         parts,
         files=len(list(shards(layout))),
         written=sum(map(nbytes, layout.values())),
         threads=threads,
-        memory=at_work(threads, models, reading),
+        memory=at_work(threads, models, reading, held),
     )
 
 

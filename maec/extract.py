@@ -19,7 +19,7 @@ from maec.compatible import OnVocabulary, fitted, open_base
 from maec.errors import InputError
 from maec.folder import new_folder, require_new, require_space
 from maec.hub import Source, local_folder
-from maec.memory import MEMORY, workers
+from maec.memory import MEMORY, dtypes_of, held_by, workers
 from maec.neurons import Granularity, PackedMask, Shapes, open_mask, require_share, width_of
 from maec.pack import PACK_FILE, Block, block, write_pack
 from maec.progress import Track, silent
@@ -91,7 +91,8 @@ def extract(
 
     part = Trained(trained, general, alpha, beta)
     models = Models(origin, origin.float_shapes(), [], granularity, 1, on)
-    models = models.on(workers(memory, models, [part]))
+    sought = [(k1, dtypes_of(origin, trained))] if given is None else []
+    models = models.on(workers(memory, models, [part], held_by(sought, models.shapes)))
     as_stored = {origin.path: origin}
     as_stored |= {m.path: m for m in (trained, general) if m is not None and m.is_as_stored}
     sources = Sources(

@@ -29,7 +29,7 @@ from maec.extract import require_shapes
 from maec.folder import new_folder, require_new, require_space
 from maec.hub import Source, local_folder, pinned
 from maec.layout import Writer, laid_out, nbytes
-from maec.memory import MEMORY, workers
+from maec.memory import MEMORY, dtypes_of, held_by, workers
 from maec.neurons import open_mask
 from maec.pack import Pack, open_pack
 from maec.progress import Track, silent
@@ -205,7 +205,11 @@ def _models(parts: _Parts, memory: int, device: torch.device) -> Models:
     languages = [(entry.model, entry.part.mu) for entry in parts.languages]
     shapes = parts.base.float_shapes()
     models = Models(parts.base, shapes, languages, parts.recipe.granularity, 1, device)
-    return models.on(workers(memory, models, [entry.given for entry in parts.abilities]))
+    givens = [entry.given for entry in parts.abilities]
+    sought = [
+        (g.k1, dtypes_of(parts.base, g.trained.model)) for g in givens if isinstance(g, Sought)
+    ]
+    return models.on(workers(memory, models, givens, held_by(sought, shapes)))
 
 
 def _survey(parts: _Parts, models: Models, track: Track) -> _Found:

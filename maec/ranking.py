@@ -49,6 +49,15 @@ class Bracket:
         return Bracket(max(self.low - width, 0), self.low - 1)
 
 
+TALLY_BYTES = 32
+"""Bytes that a tally takes for each number inside its bracket."""
+
+
+def slack(share: float, blocks: int) -> float:
+    """By how much of all numbers a sample from so many places may misplace the top ``share``."""
+    return float(3 * np.sqrt(share * (1 - share) / max(blocks, 1)))
+
+
 def bracket(sample: np.ndarray, share: float, blocks: int) -> Bracket:
     """Where the threshold of the top ``share`` of all numbers lies, going by a sample.
 
@@ -58,8 +67,8 @@ def bracket(sample: np.ndarray, share: float, blocks: int) -> Bracket:
     digits = np.sort(sample >> DIGIT)[::-1]
     if not len(digits):
         return Bracket(0, TOP)
-    slack = 3 * np.sqrt(share * (1 - share) / max(blocks, 1)) + 1 / len(digits)
-    places = [share - slack, share + slack]
+    margin = slack(share, blocks) + 1 / len(digits)
+    places = [share - margin, share + margin]
     first, last = (digits[int(np.clip(p, 0, 1) * (len(digits) - 1))] for p in places)
     return Bracket(max(int(last), 0), min(int(first), TOP))
 

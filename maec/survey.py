@@ -26,11 +26,14 @@ from maec.combine import cosine, language_weights
 from maec.neurons import Granularity
 from maec.progress import Track
 from maec.provenance import Sources
-from maec.ranking import Bracket, Tally, bracket, tally, threshold
+from maec.ranking import TALLY_BYTES, Bracket, Tally, bracket, slack, tally, threshold
 from maec.window import Piece, Window
 
 PLACES, NEIGHBOURS = 2**13, 64
-"""Places that a sample is taken from, and units taken at each."""
+"""Places that a sample is taken from, at least, and units taken at each."""
+
+MOST_PLACES, UNITS_PER_PLACE = 2**16, 2**15
+"""Large models have more places, so that fewer units lie near the threshold."""
 
 NOTHING = (1 << 31) - 1
 """Bits that no number has: with them as threshold nothing is a key neuron."""
@@ -196,7 +199,7 @@ def _sampled(models: Models, part: Sought) -> Bracket:
     """Where the threshold lies, going by units from places spread evenly over the model."""
     unit = widths(models.shapes, models.granularity)
     total = sum(_units(models).values())
-    step = max(total // PLACES, 1)
+    step = max(total // _places(total), 1)
     sample, offset, places = [], 0, 0
     for name, units in _units(models).items():
         for begin in range(-offset % step, units, step):
@@ -207,6 +210,18 @@ def _sampled(models: Models, part: Sought) -> Bracket:
             places += 1
         offset += units
     return bracket(np.concatenate(sample) if sample else np.zeros(0, np.int32), part.k1, places)
+
+
+def _places(units: int) -> int:
+    return max(PLACES, min(units // UNITS_PER_PLACE, MOST_PLACES))
+
+
+def held(units: int, k1: float) -> int:
+    """About how many bytes of tallies wait for the threshold where no two units are equal.
+
+    So it is with float32 models; differences of bfloat16 or float16 numbers are few.
+    """
+    return round(2 * slack(k1, _places(units)) * units) * TALLY_BYTES
 
 
 def _units(models: Models) -> dict[str, int]:

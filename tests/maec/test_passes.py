@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from maec import chunks, ranking, survey, window
 from maec.errors import InputError
 from maec.extract import extract
+from maec.memory import held_by
 from maec.merge import merge, merged_tensors
 from maec.pack import open_pack
 from maec.recipe import Recipe
@@ -132,6 +133,14 @@ def test_what_rounding_took_from_an_ability_is_counted(
 def test_too_little_memory_is_refused_with_what_is_needed(world: Path) -> None:
     with pytest.raises(InputError, match=r"^memory: 1 MB; give at least \d+ MB"):
         next(merged_tensors(recipe(world), memory=2**20))
+
+
+def test_what_waits_for_the_threshold_counts_as_memory_where_no_two_changes_are_equal() -> None:
+    """An 8B model in float32: 0.5 % of its parameters lie near the threshold, 32 bytes each."""
+    units = {"w": (8 * 10**9,)}
+    near = 6 * (0.05 * 0.95 / 2**16) ** 0.5
+    assert held_by([(0.05, {"F32", "I64"})], units) == pytest.approx(32 * near * 8e9, rel=1e-6)
+    assert held_by([(0.05, {"BF16", "I64"}), (0.05, {"F16"})], units) == 0
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
