@@ -275,6 +275,7 @@ def clean(
 
     from harness import store
     from harness.home import home
+    from harness.live_status import NAME as LIVE
 
     overview = store.overview()
     if not home().is_dir():
@@ -289,8 +290,8 @@ def clean(
         pass
     for path in (home() / name for name in OWN_FOLDERS):
         shutil.rmtree(path, ignore_errors=True)
-    for path in (*home().glob("*.duckdb"), *home().glob("*.duckdb.wal")):
-        path.unlink()
+    for path in (*home().glob("*.duckdb"), *home().glob("*.duckdb.wal"), home() / LIVE):
+        path.unlink(missing_ok=True)
     print(f"deleted {held}all artifacts in {home()}")
 
 
