@@ -12,7 +12,7 @@ READY := $(VENV)/.ready-$(LANE)
 TORCH_INDEX_cpu := --extra-index-url https://download.pytorch.org/whl/cpu --retries 1
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 
-.PHONY: matrix test setup leaderboard report bench clean help lint lock embedded-base
+.PHONY: matrix test setup leaderboard screenshots report bench clean help lint lock embedded-base
 .DEFAULT_GOAL := matrix
 
 matrix: $(READY)  ## run MATRIX (default: harness/matrices/micro.yaml) and print its table
@@ -25,6 +25,9 @@ setup: $(READY)  ## build .venv from the locked environment
 
 leaderboard: $(READY)  ## open the leaderboard on http://127.0.0.1:8501
 	@$(BIN)/streamlit run leaderboard/app.py
+
+screenshots: $(READY)  ## make the README's pictures from the newest set in results/, or RELEASE
+	@$(BIN)/python -m leaderboard.screenshots $(RELEASE)
 
 report: $(READY)  ## write what the matrix scored last showed to results/
 	@$(BIN)/harness report

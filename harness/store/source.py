@@ -23,6 +23,6 @@ class Source:
 def sources(results: Path | None = None) -> list[Source]:
     """The live snapshot, if there is one, then the sets in ``results`` by name; opens none."""
     live = snapshot_path()
-    found = [Source("store", live, "store")] if live.is_file() else []
+    found = [Source("this store", live, "store")] if live.is_file() else []
     sets = sorted(path.parent for path in (results or RESULTS).glob(f"*/{MANIFEST}"))
     return [*found, *(Source(path.name, path, "release") for path in sets)]

@@ -353,7 +353,7 @@ def test_sources_are_the_live_store_and_the_released_sets(filled: Path, tmp_path
     (results / "no-set").mkdir()
     (results / "report.md").write_text("text")
     assert store.sources(results) == [
-        store.Source("store", snapshot_path(), "store"),
+        store.Source("this store", snapshot_path(), "store"),
         store.Source("micro-1", results / "micro-1", "release"),
         store.Source("micro-2", results / "micro-2", "release"),
     ]

@@ -1,0 +1,141 @@
+"""The leaderboard without a person: served on a free port, and opened in headless Chromium.
+
+For browser tests and screenshots. Chromium is the system's; playwright drives it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.home import CHECKOUT
+from maec.errors import InputError
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PATIENCE = 60
+"""Seconds that the server may take to answer, and a page to be all there."""
+
+_QUIET = """
+() => {
+    const app = document.querySelector('[data-testid="stApp"]');
+    const quiet = app && app.dataset.testScriptState === "notRunning"
+        && document.querySelector('[data-testid="stElementContainer"]')
+        && !document.querySelector('[data-stale="true"], [data-testid="stSkeleton"]');
+    if (!quiet) { window.quietSince = null; return false; }
+    window.quietSince ??= performance.now();
+    return performance.now() - window.quietSince > 500;
+}
+"""
+"""Whether nothing has moved for half a second: a click starts the script a moment later."""
+
+
+def chromium() -> str | None:
+    """The path of the system's Chromium, or None."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@contextmanager
+def serving(home: Path) -> Iterator[str]:
+    """The address of a leaderboard on the store in ``home``, until the block ends.
+
+    Raises:
+        RuntimeError: it does not answer within a minute.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    options = {
+        "port": str(port),
+        "address": "127.0.0.1",
+        "headless": "true",
+        "fileWatcherType": "none",
+    }
+    with tempfile.TemporaryFile() as said:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "streamlit", "run", "leaderboard/app.py"]
+            + [f"--server.{name}={value}" for name, value in options.items()],
+            cwd=CHECKOUT,
+            env={**os.environ, "MAEC_HOME": str(home)},
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            if not _answers(address, server):
+                said.seek(0)
+                output = said.read().decode(errors="replace")[-2000:]
+                raise RuntimeError(f"the leaderboard does not answer: {output}")
+            yield address
+        finally:
+            server.terminate()
+            try:
+                server.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+@contextmanager
+def browsing() -> Iterator[Browser]:
+    """Headless Chromium, until the block ends.
+
+    Raises:
+        InputError: there is none on this machine.
+    """
+    from playwright.sync_api import sync_playwright
+
+    path = chromium()
+    if path is None:
+        raise InputError(
+            f"no browser: none of {', '.join(NAMES)} is on the PATH; install Debian's package "
+            "chromium, or another that brings one of them"
+        )
+    # Chromium refuses to sandbox what root starts
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=path, args=["--no-sandbox"] if root else []
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def settle(page: Page) -> None:
+    """Wait until Streamlit has run and all that it sent is drawn.
+
+    Raises:
+        playwright.sync_api.TimeoutError: that takes more than a minute.
+    """
+    page.wait_for_function(_QUIET, timeout=1000 * PATIENCE)
+
+
+def visit(page: Page, address: str) -> None:
+    """Open an address and wait until it is all there."""
+    page.goto(address)
+    settle(page)
+
+
+def _answers(address: str, server: subprocess.Popen) -> bool:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{address}/_stcore/health", timeout=5) as answer:
+                return answer.read() == b"ok"
+        except OSError:
+            time.sleep(0.1)
+    return False
