@@ -15,12 +15,12 @@ SUMS = ("tokens", "flops", "seconds", "bytes")
 
 
 def cost(facts: Facts) -> str:
-    steps = _steps(facts)
-    if steps.empty or not steps["tokens"].gt(0).any():
+    needed = steps(facts)
+    if needed.empty or not needed["tokens"].gt(0).any():
         return ""
     parts = []
     for point in facts.points:
-        found = _costs(facts, steps[steps["variant"] == point], point)
+        found = costs(facts, needed[needed["variant"] == point], point)
         said = f"\n\n{_shares(facts, found)}" if found["reference"].notna().any() else ""
         heading = f"### {point}\n\n" if point else ""
         parts.append(f"{heading}{table([_cost_row(row) for row in found.itertuples()])}{said}")
@@ -37,8 +37,9 @@ def cost(facts: Facts) -> str:
     )
 
 
-def _steps(facts: Facts) -> pd.DataFrame:
-    """One row a method, seed and step that it needs, with what the step took."""
+def steps(facts: Facts) -> pd.DataFrame:
+    """One row a variant, method, seed and step (``key``) that it needs, with what the step took:
+    ``tokens``, ``flops``, ``seconds`` and ``bytes``, NaN where that is not known."""
     bases = _bases(facts)
     needed = facts.own[["variant", "method", "seed", "model_key"]].drop_duplicates()
     rows = [
@@ -78,13 +79,13 @@ def _figures(manifest: Manifest) -> dict[str, float | None]:
     return {"tokens": tokens, "flops": 6 * parameters * tokens if known_size else None, **known}
 
 
-def _costs(facts: Facts, steps: pd.DataFrame, point: str) -> pd.DataFrame:
+def costs(facts: Facts, needed: pd.DataFrame, point: str) -> pd.DataFrame:
     """One row a method: sums (means over seeds), accuracy in percent, shares of the reference."""
     seeds = len(facts.seeds)
     rows = []
     targets = facts.targets[facts.targets["variant"] == point]
     for method in facts.methods:
-        own = steps[steps["method"] == method]
+        own = needed[needed["method"] == method]
         row = {name: own[name].sum(skipna=False) / seeds for name in SUMS}
         accuracy = by_seed(targets[targets["method"] == method], "score")
         mean = 100 * accuracy.mean(skipna=False)
@@ -127,7 +128,7 @@ def _shares(facts: Facts, found: pd.DataFrame) -> str:
 
 
 def moved(facts: Facts) -> str:
-    rows = _moved(facts)
+    rows = tensors(facts)
     if rows.empty:
         return ""
     parts = []
@@ -149,8 +150,8 @@ def moved(facts: Facts) -> str:
     )
 
 
-def _moved(facts: Facts) -> pd.DataFrame:
-    """One row a model, ability and tensor."""
+def tensors(facts: Facts) -> pd.DataFrame:
+    """One row a MAEC model in a target language, ability and tensor, from the models' manifests."""
     ours = facts.targets[facts.targets["method"].isin(facts.of_family("maec"))]
     models = ours[["method", "variant", "seed", "model_key"]].drop_duplicates()
     rows = []
@@ -163,8 +164,8 @@ def _moved(facts: Facts) -> pd.DataFrame:
             ability = packs.get(row["ability"], row["ability"])
             where = {"method": model.method, "variant": model.variant, "ability": ability}
             place = {"seed": model.seed, "key": model.model_key, "layer": layer}
-            names = ("module", "parameters", "key_neurons", "selected")
-            rows.append({**where, **place, **{name: row[name] for name in names}})
+            names = ("module", "parameters", "key_neurons", "similarity", "selected")
+            rows.append({**where, **place, **{name: row.get(name) for name in names}})
     return pd.DataFrame(rows)
 
 

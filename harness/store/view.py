@@ -1,0 +1,196 @@
+"""What the leaderboard asks of a snapshot or a released set: all its SQL, each with parameters.
+
+Every function takes the ``path`` that :func:`harness.store.reader` opens, opens it once, and closes
+it before it returns. A frame is empty, with its columns, where nothing is there.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from harness.store.read import reader
+
+_PLACED = """
+    matrix pivot embedded split variant method title family ability asked language seed score
+    stderr known new n created run_id fingerprint model_key model_path task task_path cell
+""".split()
+_JSON = {"matrix_file", "versions", "hardware", "engine", "metrics"}
+"""By name, since files of a released set may have them as text."""
+
+_ANSWERS = "method ability language item correct seeds".split()
+
+_MATRICES = """
+    WITH files AS (
+        SELECT matrix, arg_max(matrix_file, started) AS file FROM runs GROUP BY matrix)
+    SELECT p.matrix, coalesce(any_value(f.file ->> '$.pivot'), 'en') AS pivot,
+           coalesce(any_value(f.file ->> '$.base' = 'embedded'
+                              OR json_type(f.file, '$.base') = 'OBJECT'), false) AS embedded,
+           coalesce(any_value(f.file ->> '$.split'), 'test') AS split,
+           CASE json_type(any_value(f.file), '$.base') WHEN 'OBJECT' THEN 'embedded'
+                ELSE any_value(f.file ->> '$.base') END AS base,
+           count(*) AS cells, count(c.key) AS scored, max(c.created) AS newest
+    FROM placements p LEFT JOIN files f USING (matrix) LEFT JOIN cells c ON c.key = p.cell
+    GROUP BY p.matrix ORDER BY newest DESC NULLS LAST, p.matrix
+"""
+
+
+def matrices(path: Path) -> pd.DataFrame:
+    """One row a matrix, the one with the newest score first.
+
+    Columns: matrix, pivot, embedded (bool), split, base (what its file names, 'embedded' for the
+    embedded world in any size), cells (placed), scored (how many of them), newest (time of the
+    newest score).
+    """
+    columns = "matrix pivot embedded split base cells scored newest".split()
+    return _frame(path, _MATRICES, [], columns)
+
+
+def variants(path: Path, matrix: str) -> list[str]:
+    """The points of a matrix's axis in its order; [""] without an axis, [] for no such matrix."""
+    query = "SELECT variant FROM placements WHERE matrix = ? GROUP BY variant ORDER BY min(row)"
+    return list(_frame(path, query, [matrix], ["variant"])["variant"])
+
+
+def placed(path: Path, matrix: str) -> pd.DataFrame:
+    """Every row of a matrix with its score, in its order; NaN where the score is missing.
+
+    As :func:`harness.store.placed`, with run_id and fingerprint and without metrics. ``score``,
+    ``known`` and ``new`` are shares in [0, 1] (bits per byte where ``asked`` is text).
+    """
+    query = """
+        WITH file AS (SELECT arg_max(matrix_file, started) AS f FROM runs WHERE matrix = $1),
+        own AS (SELECT DISTINCT cell FROM placements WHERE matrix = $1),
+        words AS (
+            SELECT i.cell, avg(correct::INT) FILTER (words = 'known') AS known,
+                   avg(correct::INT) FILTER (words = 'new') AS new
+            FROM items i SEMI JOIN own USING (cell) GROUP BY i.cell)
+        SELECT p.matrix, coalesce(f ->> '$.pivot', 'en') AS pivot,
+               coalesce(f ->> '$.base' = 'embedded'
+                        OR json_type(f, '$.base') = 'OBJECT', false) AS embedded,
+               coalesce(f ->> '$.split', 'test') AS split,
+               p.variant, p.method, p.title, p.family, p.ability, p.asked, p.language, p.seed,
+               c.score, c.stderr, w.known, w.new, c.n, c.created, c.run_id, c.fingerprint,
+               p.model_key, p.model_path, c.task, c.task_path, p.cell
+        FROM placements p LEFT JOIN file ON true LEFT JOIN cells c ON c.key = p.cell
+        LEFT JOIN words w ON w.cell = p.cell
+        WHERE p.matrix = $1 ORDER BY p.row
+    """
+    return _frame(path, query, [matrix], _PLACED)
+
+
+def answers(
+    path: Path,
+    matrix: str,
+    variant: str,
+    abilities: Sequence[str],
+    languages: Sequence[str],
+    seeds: Sequence[int],
+) -> pd.DataFrame:
+    """Judged answers of models that are asked their own ability, averaged over seeds.
+
+    One row a method, ability, language and item (the question's id). ``correct`` is the share of
+    seeds in which the answer was right, ``seeds`` how many there are.
+    """
+    query = """
+        SELECT p.method, p.ability, p.language, i.id AS item, avg(i.correct::INT) AS correct,
+               count(*) AS seeds
+        FROM placements p JOIN items i ON i.cell = p.cell
+        WHERE p.matrix = $1 AND p.variant = $2 AND p.asked = p.ability AND i.correct IS NOT NULL
+          AND p.ability IN (SELECT unnest($3)) AND p.language IN (SELECT unnest($4))
+          AND p.seed IN (SELECT unnest($5))
+        GROUP BY ALL
+    """
+    values = [matrix, variant, list(abilities), list(languages), [int(seed) for seed in seeds]]
+    return _frame(path, query, values, _ANSWERS)
+
+
+def outcomes(
+    path: Path, matrix: str, variant: str, ability: str, methods: Sequence[str]
+) -> pd.DataFrame:
+    """What :func:`harness.store.outcomes` gives, of these methods in one ability."""
+    query = """
+        SELECT p.matrix, p.variant, p.method, p.ability, p.language, p.seed, i.id AS item, i.correct
+        FROM placements p JOIN items i ON i.cell = p.cell
+        WHERE p.matrix = $1 AND p.variant = $2 AND p.ability = $3 AND p.asked = p.ability
+          AND p.method IN (SELECT unnest($4)) AND i.correct IS NOT NULL
+        ORDER BY p.row, i.item
+    """
+    columns = "matrix variant method ability language seed item correct".split()
+    return _frame(path, query, [matrix, variant, ability, list(methods)], columns)
+
+
+def manifests(path: Path, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Manifests of these artifacts, of their inputs, and so on down to the base, by key."""
+    found: dict[str, dict[str, Any]] = {}
+    asked: set[str] = set()
+    query = "SELECT key, manifest FROM artifacts WHERE key IN (SELECT unnest(?))"
+    with reader(path) as connection:
+        level = sorted(set(keys))
+        while connection and level:
+            asked |= set(level)
+            rows = connection.execute(query, [level]).fetchall()
+            made = {key: json.loads(manifest) for key, manifest in rows}
+            found |= made
+            inputs = (part for m in made.values() for part in m.get("inputs", {}).values())
+            level = sorted(set(inputs) - asked)
+    return found
+
+
+def provenance(path: Path, cell: str) -> dict[str, Any] | None:
+    """All that is known of how a score was made: the cell's columns, and under ``run`` its run's.
+
+    JSON columns are parsed; ``run`` is None where the run is not there, and all of it where no
+    such cell is.
+    """
+    with reader(path) as connection:
+        if connection is None:
+            return None
+        found = _records(connection, "SELECT * FROM cells WHERE key = ?", [cell])
+        if not found:
+            return None
+        run = _records(connection, "SELECT * FROM runs WHERE run_id = ?", [found[0]["run_id"]])
+    return {**found[0], "run": run[0] if run else None}
+
+
+def progress(path: Path) -> list[dict[str, Any]]:
+    """Every run, newest first: run_id, matrix, status, started, finished, cells (scored in it),
+    last (time of its newest score), and of its matrix placed and scored, how many rows it has."""
+    query = """
+        WITH own AS (
+            SELECT run_id, count(*) AS cells, max(created) AS last FROM cells GROUP BY run_id),
+        whole AS (
+            SELECT matrix, count(*) AS placed, count(cell) AS scored FROM placements
+            GROUP BY matrix)
+        SELECT r.run_id, r.matrix, r.status, r.started, r.finished, coalesce(o.cells, 0) AS cells,
+               o.last, coalesce(w.placed, 0) AS placed, coalesce(w.scored, 0) AS scored
+        FROM runs r LEFT JOIN own o USING (run_id) LEFT JOIN whole w USING (matrix)
+        ORDER BY r.started DESC, r.run_id
+    """
+    with reader(path) as connection:
+        return _records(connection, query, []) if connection else []
+
+
+def _frame(path: Path, query: str, values: list[Any], columns: Sequence[str]) -> pd.DataFrame:
+    with reader(path) as connection:
+        if connection is None:
+            return pd.DataFrame(columns=list(columns))
+        return connection.execute(query, values).df()
+
+
+def _records(
+    connection: duckdb.DuckDBPyConnection, query: str, values: list[Any]
+) -> list[dict[str, Any]]:
+    """Rows as dicts, with JSON columns parsed."""
+    found = connection.execute(query, values)
+    names = [column[0] for column in found.description]
+    return [
+        {
+            name: json.loads(value) if name in _JSON and value is not None else value
+            for name, value in zip(names, row, strict=True)
+        }
+        for row in found.fetchall()
+    ]

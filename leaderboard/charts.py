@@ -1,0 +1,154 @@
+"""Charts, as pure functions from frames; names from data are values in them, never fields."""
+
+from collections.abc import Sequence
+
+import altair as alt
+import pandas as pd
+
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
+"""Colours that are told apart with every kind of colour vision (Okabe and Ito 2008)."""
+
+SCHEME = "cividis"
+"""For amounts; dark is little."""
+
+
+def heat_map(
+    cells: pd.DataFrame,
+    methods: Sequence[str],
+    languages: Sequence[str],
+) -> alt.LayerChart:
+    """Methods × languages; ``cells`` is :func:`leaderboard.frames.long`, of one ability.
+
+    A missing score is an empty field.
+    """
+    cells = cells.dropna(subset=["accuracy"])
+    base = alt.Chart(cells).encode(
+        x=alt.X("language:N", sort=list(languages), title=None, axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("method:N", sort=list(methods), title=None, axis=alt.Axis(labelLimit=160)),
+        tooltip=[
+            "method:N",
+            "language:N",
+            alt.Tooltip("accuracy:Q", format=".1f", title="% correct"),
+            alt.Tooltip("spread:Q", format=".1f", title="± points"),
+            alt.Tooltip("n:Q", format=",", title="n, items"),
+        ],
+    )
+    squares = base.mark_rect().encode(
+        color=alt.Color(
+            "accuracy:Q", scale=alt.Scale(scheme=SCHEME, domain=[0, 100]), legend=None
+        )
+    )
+    numbers = base.mark_text(fontSize=12).encode(
+        text=alt.Text("accuracy:Q", format=".0f"),
+        color=alt.condition("datum.accuracy > 52", alt.value("black"), alt.value("white")),
+    )
+    return (squares + numbers).properties(height=alt.Step(26))
+
+
+def pareto(points: pd.DataFrame, cost: str, unit: str, *, log: bool) -> alt.LayerChart:
+    """Accuracy against ``cost`` (a column), the Pareto front as a line, points named.
+
+    ``points`` has method, family, accuracy and low, high (percent), and ``front`` (bool).
+    """
+    scale = alt.Scale(type="symlog" if log else "linear", zero=not log, nice=True)
+    base = alt.Chart(points).encode(
+        x=alt.X(f"{cost}:Q", scale=scale, title=unit, axis=alt.Axis(format="~s", tickCount=6)),
+        y=alt.Y("accuracy:Q", title="% correct", scale=alt.Scale(zero=False, padding=18)),
+    )
+    marks = base.mark_point(filled=True, size=90, opacity=1).encode(
+        color=alt.Color("family:N", title=None, legend=alt.Legend(orient="bottom")),
+        shape=alt.Shape("family:N", title=None),
+        tooltip=[
+            "method:N",
+            alt.Tooltip("accuracy:Q", format=".1f", title="% correct"),
+            alt.Tooltip("error:Q", format=".1f", title="± points"),
+            alt.Tooltip(f"{cost}:Q", format=",.4~s", title=unit),
+        ],
+    )
+    errors = base.mark_rule(opacity=0.5).encode(y="low:Q", y2="high:Q")
+    front = (
+        base.transform_filter("datum.front")
+        .mark_line(interpolate="step-after", strokeDash=[4, 3], color="#8C8C8C")
+        .encode(order=alt.Order(f"{cost}:Q"))
+    )
+    names = base.mark_text(align="left", dx=9, dy=-8, fontSize=12, color="#8C8C8C").encode(
+        text="method:N"
+    )
+    return (front + errors + marks + names).properties(height=420)
+
+
+def differences(cells: pd.DataFrame, a: str, b: str) -> alt.LayerChart:
+    """Wins and losses by language: ``cells`` is :func:`harness.compare.cells`, in points."""
+    long = cells.groupby("language", sort=False)[["only_a", "only_b"]].sum().reset_index()
+    long["only_b"] = -long["only_b"]
+    long = long.melt("language", var_name="who", value_name="items")
+    long["who"] = long["who"].map({"only_a": f"only {a} right", "only_b": f"only {b} right"})
+    long["count"] = long["items"].abs()
+    base = alt.Chart(long).encode(
+        y=alt.Y("language:N", sort=list(cells["language"].unique()), title=None),
+        x=alt.X("items:Q", title="answers that one alone had right", axis=alt.Axis(format="+d")),
+    )
+    bars = base.mark_bar().encode(
+        color=alt.Color(
+            "who:N", title=None, scale=alt.Scale(range=list(OKABE_ITO[:2])),
+            legend=alt.Legend(orient="bottom", labelLimit=260),
+        ),
+        tooltip=["language:N", "who:N", alt.Tooltip("count:Q", title="answers")],
+    )  # fmt: skip
+    zero = alt.Chart(pd.DataFrame({"items": [0]})).mark_rule(color="#8C8C8C").encode(x="items:Q")
+    return (bars + zero).properties(height=alt.Step(30))
+
+
+def layers(tensors: pd.DataFrame, column: str, title: str, *, signed: bool = False) -> alt.Chart:
+    """Layer × module, coloured by ``column``; a dot marks selected tensors where it is signed."""
+    order = list(dict.fromkeys(tensors["layer"]))
+    bound = float(tensors[column].abs().max() or 1)
+    scale = (
+        alt.Scale(scheme="blueorange", domain=[-bound, bound])
+        if signed
+        else alt.Scale(scheme=SCHEME, domain=[0, bound])
+    )
+    base = alt.Chart(tensors).encode(
+        x=alt.X("layer:N", sort=order, title="layer", axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("module:N", sort=list(dict.fromkeys(tensors["module"])), title=None,
+                axis=alt.Axis(labelLimit=220)),
+        tooltip=[
+            "layer:N", "module:N",
+            alt.Tooltip("parameters:Q", format=","), alt.Tooltip("key_neurons:Q", format=","),
+            alt.Tooltip("share:Q", format=".2f", title="% key neurons"),
+            alt.Tooltip("similarity:Q", format="+.4f"), "selected:N",
+        ],
+    )  # fmt: skip
+    squares = base.mark_rect().encode(
+        color=alt.Color(
+            f"{column}:Q", scale=scale, title=title,
+            legend=alt.Legend(orient="bottom", gradientLength=180),
+        )
+    )  # fmt: skip
+    if signed:
+        dots = base.transform_filter("datum.selected").mark_point(
+            filled=True, size=36, color="black", stroke="white", strokeWidth=1, opacity=1
+        )
+        return (squares + dots).properties(height=alt.Step(22))
+    return squares.properties(height=alt.Step(22))
+
+
+def curves(trials: pd.DataFrame) -> alt.LayerChart:
+    """The best score on dev so far, by trial; ``trials`` has method, number, score and best (%)."""
+    base = alt.Chart(trials).encode(
+        x=alt.X("number:Q", title="trial", axis=alt.Axis(tickMinStep=1, format="d")),
+        color=alt.Color("method:N", title=None, legend=alt.Legend(orient="bottom", columns=4)),
+    )
+    best = base.mark_line(interpolate="step-after").encode(
+        y=alt.Y("best:Q", title="% correct on dev", scale=alt.Scale(zero=False)),
+        detail="sweep:N",
+    )
+    points = base.mark_point(filled=True, size=40).encode(
+        y="score:Q",
+        shape=alt.Shape("method:N", title=None),
+        tooltip=[
+            "method:N", "number:Q", alt.Tooltip("score:Q", format=".1f"), "parameters:N",
+            alt.Tooltip("n:Q", title="n, items"), alt.Tooltip("error:Q", format=".1f", title="±"),
+        ],
+    )  # fmt: skip
+    return (best + points).properties(height=300)

@@ -1,0 +1,64 @@
+"""Ranking: methods × languages for an ability or their average, with what is more than chance."""
+
+import pandas as pd
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from leaderboard import frames, shell
+from leaderboard.filters import Filters, filters
+from leaderboard.marks import marks
+from leaderboard.ranked_table import caption, configured, styled
+from leaderboard.ranking_files import offer
+
+
+def main() -> None:
+    shown = shell.current()
+    shell.title("Ranking", "Which method is best, in which language, and by more than chance.")
+    everything = shown.rows()
+    if everything["score"].isna().all():
+        shell.missing("No cell of this matrix is scored yet.", "The page Live says what is left.")
+        return
+    asked = filters(everything)
+    rows = asked.apply(everything)
+    if rows.empty:
+        shell.missing("No row passes all filters.", "Clear one of them under “More filters”.")
+        return
+    _show(shown, rows, asked)
+
+
+def _show(shown: shell.View, rows: pd.DataFrame, asked: Filters) -> None:
+    table = frames.ranking(rows, shown.pivot, (frames.BASE, asked.reference))
+    families = rows.drop_duplicates("method").set_index("method")["family"]
+    spread = frames.spread(rows)
+    slot = st.empty()
+    # tests take a moment the first time: the scores are there before them
+    untested = pd.DataFrame(
+        {"mark": "", "p": float("nan"), "error": float("nan")}, index=table.index
+    )
+    _table(slot, table, families, spread, untested, asked)
+    found = marks(shown.path, rows, shown.pivot).reindex(table.index)
+    _table(slot, table, families, spread, found, asked)
+    st.caption(caption(rows, shown.pivot))
+    incomplete = int(table["targets"].isna().sum())
+    if incomplete:
+        st.caption(
+            f"{incomplete} of {len(table)} methods have a cell that is not scored yet: their "
+            "averages are blank, and they are not tested."
+        )
+    offer(shown, rows, table, spread, found)
+
+
+def _table(
+    slot: DeltaGenerator,
+    table: pd.DataFrame,
+    families: pd.Series,
+    spread: pd.DataFrame,
+    found: pd.DataFrame,
+    asked: Filters,
+) -> None:
+    frame = styled(table, families, spread, found, with_spread=asked.with_spread)
+    config = configured(frame.data)
+    slot.dataframe(frame, hide_index=True, column_config=config, placeholder="")
+
+
+main()
