@@ -32,7 +32,7 @@ screenshots: $(READY)  ## make the README's pictures from the newest set in resu
 report: $(READY)  ## write what the matrix scored last showed to results/
 	@$(BIN)/harness report
 
-bench: $(READY)  ## measure the engine, planning and the store; writes results/bench.json
+bench: $(READY)  ## measure the engine, planning and the leaderboard; writes results/bench.json
 	@$(BIN)/python -m harness.bench
 
 embedded-base: $(READY)  ## train the embedded world's base model anew

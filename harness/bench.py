@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from harness import machine
+from harness import bench_leaderboard, machine
 from harness.home import CHECKOUT
 from harness.spec import Engine, load_matrix
 from harness.world import EMBEDDED_BASE
@@ -43,13 +43,14 @@ def main() -> None:
         ("training", _training),
         ("engine", _engine),
         ("sweep", _sweep),
+        ("leaderboard", _leaderboard),
     ):
         console.print(f"measuring: {name}")
         figures[name] = measure()
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     table = Table("measurement", "value", title=f"written to {OUT.relative_to(CHECKOUT)}")
-    for group in ("cli", "training", "engine", "sweep"):
+    for group in ("cli", "training", "engine", "sweep", "leaderboard"):
         for name, value in figures[group].items():
             table.add_row(f"{group}: {name}", f"{value:.4g}")
     console.print(table)
@@ -232,6 +233,12 @@ def _points(models: list[Path], folder: Path) -> tuple[float, float]:
 
     seconds(stream, 1)  # warm-up
     return seconds(stream, POINTS), seconds(write, POINTS)
+
+
+def _leaderboard() -> dict[str, float]:
+    """The leaderboard on a million items: the first view, a filter, memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        return bench_leaderboard.measure(Path(folder), Console())
 
 
 def _in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -80,9 +80,7 @@ def _weights(index: pd.MultiIndex) -> pd.Series:
     frame = index.to_frame(index=False)
     sizes = frame.groupby(["ability", "language"])["item"].transform("size")
     languages = frame.groupby("ability")["language"].transform("nunique")
-    return pd.Series(
-        (1 / (sizes * languages * frame["ability"].nunique())).to_numpy(), index=index
-    )
+    return pd.Series((1 / (sizes * languages * frame["ability"].nunique())).to_numpy(), index=index)
 
 
 def _permutation_p(questions: np.ndarray, resamples: int) -> np.ndarray:

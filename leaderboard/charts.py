@@ -34,9 +34,7 @@ def heat_map(
         ],
     )
     squares = base.mark_rect().encode(
-        color=alt.Color(
-            "accuracy:Q", scale=alt.Scale(scheme=SCHEME, domain=[0, 100]), legend=None
-        )
+        color=alt.Color("accuracy:Q", scale=alt.Scale(scheme=SCHEME, domain=[0, 100]), legend=None)
     )
     numbers = base.mark_text(fontSize=12).encode(
         text=alt.Text("accuracy:Q", format=".0f"),

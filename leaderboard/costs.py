@@ -67,7 +67,9 @@ def front(points: pd.DataFrame, cost: str) -> pd.Series:
         ).any()
         for row in known.assign(cost=known[cost]).itertuples()
     }
-    return pd.Series([index in beaten and not beaten[index] for index in points.index], points.index)
+    return pd.Series(
+        [index in beaten and not beaten[index] for index in points.index], points.index
+    )
 
 
 def _languages(facts: Facts, key: str) -> set[str]:

@@ -15,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,18 +29,25 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 PATIENCE = 60
 """Seconds that the server may take to answer, and a page to be all there."""
 
-_QUIET = """
-() => {
+QUIET = 0.5
+"""Seconds without a change after which a page counts as settled: a click works with a delay."""
+
+_SETTLED = """
+quietFor => {
     const app = document.querySelector('[data-testid="stApp"]');
     const quiet = app && app.dataset.testScriptState === "notRunning"
         && document.querySelector('[data-testid="stElementContainer"]')
         && !document.querySelector('[data-stale="true"], [data-testid="stSkeleton"]');
     if (!quiet) { window.quietSince = null; return false; }
     window.quietSince ??= performance.now();
-    return performance.now() - window.quietSince > 500;
+    return performance.now() - window.quietSince > 1000 * quietFor;
 }
 """
-"""Whether nothing has moved for half a second: a click starts the script a moment later."""
+
+_CELLS = """
+frame => [...frame.querySelectorAll("canvas tr")].map(
+    row => [...row.querySelectorAll("th, td")].map(cell => cell.textContent))
+"""
 
 
 def chromium() -> str | None:
@@ -47,9 +55,17 @@ def chromium() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
+@dataclass(frozen=True)
+class Server:
+    """A leaderboard that answers at ``address``, in the process ``pid``."""
+
+    address: str
+    pid: int
+
+
 @contextmanager
-def serving(home: Path) -> Iterator[str]:
-    """The address of a leaderboard on the store in ``home``, until the block ends.
+def serving(home: Path) -> Iterator[Server]:
+    """A leaderboard on the store in ``home``, until the block ends.
 
     Raises:
         RuntimeError: it does not answer within a minute.
@@ -78,7 +94,7 @@ def serving(home: Path) -> Iterator[str]:
                 said.seek(0)
                 output = said.read().decode(errors="replace")[-2000:]
                 raise RuntimeError(f"the leaderboard does not answer: {output}")
-            yield address
+            yield Server(address, server.pid)
         finally:
             server.terminate()
             try:
@@ -121,13 +137,29 @@ def settle(page: Page) -> None:
     Raises:
         playwright.sync_api.TimeoutError: that takes more than a minute.
     """
-    page.wait_for_function(_QUIET, timeout=1000 * PATIENCE)
+    page.wait_for_function(_SETTLED, arg=QUIET, timeout=1000 * PATIENCE)
 
 
 def visit(page: Page, address: str) -> None:
     """Open an address and wait until it is all there."""
     page.goto(address)
     settle(page)
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    """Choose an option of a select box; returns at once, :func:`settle` waits for the effect."""
+    page.get_by_test_id("stSelectbox").filter(has_text=label).get_by_role("combobox").click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def table(page: Page, number: int = 0) -> list[dict[str, str]]:
+    """What a data frame on the page shows, one dict a row, as far as it is scrolled to.
+
+    Streamlit draws data frames on a canvas, and says the same in a table for screen readers.
+    """
+    rows = page.get_by_test_id("stDataFrame").nth(number).evaluate(_CELLS)
+    header, *body = [row for row in rows if row]
+    return [dict(zip(header, row, strict=False)) for row in body]
 
 
 def _answers(address: str, server: subprocess.Popen) -> bool:

@@ -63,18 +63,18 @@ def screenshots(shown: Source) -> dict[str, bytes]:
     with (
         tempfile.TemporaryDirectory() as home,
         headless.browsing() as browser,
-        headless.serving(Path(home)) as address,
+        headless.serving(Path(home)) as server,
     ):
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         query = urlencode({"source": shown.name})
-        headless.visit(page, f"{address}/?{query}")
+        headless.visit(page, f"{server.address}/?{query}")
         links = page.locator('[data-testid="stSidebarNavLink"]').all()
         menu = {
             link.inner_text().splitlines()[-1].strip(): link.get_attribute("href") for link in links
         } or {"Ranking": "/"}
         for title, link in menu.items():
-            path = link.removeprefix(address)
-            headless.visit(page, f"{address}{path}?{query}")
+            path = link.removeprefix(server.address)
+            headless.visit(page, f"{server.address}{path}?{query}")
             if page.locator('[data-testid="stException"]').count():
                 raise RuntimeError(f"the page {title} shows an error")
             images[title.lower().replace(" ", "-")] = _small(page.screenshot())

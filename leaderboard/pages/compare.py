@@ -23,7 +23,9 @@ def main() -> None:
     scored = rows[rows["score"].notna()]
     methods = list(scored["method"].unique())
     if len(methods) < 2:
-        shell.missing("Two methods with scores are needed.", "`harness run` scores what is missing.")
+        shell.missing(
+            "Two methods with scores are needed.", "`harness run` scores what is missing."
+        )
         return
     one, two, three = st.columns(3)
     with one:

@@ -15,7 +15,9 @@ from maec.errors import InputError
 
 def main() -> None:
     shown = shell.current()
-    shell.title("Inside MAEC", "What the method moved, how it was tuned, which of its steps matter.")
+    shell.title(
+        "Inside MAEC", "What the method moved, how it was tuned, which of its steps matter."
+    )
     known = facts(shown)
     asked = ability(shown.rows(), average=False)
     _tensors(work.tensors(known), shown.variant, asked)
@@ -56,7 +58,15 @@ def _tensors(tensors: pd.DataFrame, variant: str, asked: str) -> None:
         chart = charts.layers(one, "similarity", "cosine similarity", signed=True)
         st.altair_chart(chart, width="stretch")
     with st.expander("All tensors"):
-        columns = ["layer", "module", "parameters", "key_neurons", "share", "similarity", "selected"]
+        columns = [
+            "layer",
+            "module",
+            "parameters",
+            "key_neurons",
+            "share",
+            "similarity",
+            "selected",
+        ]
         st.dataframe(
             one[columns],
             hide_index=True,
