@@ -157,7 +157,9 @@ def table(page: Page, number: int = 0) -> list[dict[str, str]]:
 
     Streamlit draws data frames on a canvas, and says the same in a table for screen readers.
     """
-    rows = page.get_by_test_id("stDataFrame").nth(number).evaluate(_CELLS)
+    frame = page.get_by_test_id("stDataFrame").nth(number)
+    frame.locator("canvas th").first.wait_for(state="attached")
+    rows = frame.evaluate(_CELLS)
     header, *body = [row for row in rows if row]
     return [dict(zip(header, row, strict=False)) for row in body]
 
