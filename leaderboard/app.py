@@ -12,7 +12,9 @@ from leaderboard import shell, style
 from leaderboard.text import plain
 from maec.errors import InputError
 
-PAGES = Path(__file__).parent / "pages"
+# Not ``pages``: Streamlit takes a folder of that name for an app of another kind, until somebody
+# has opened the entry page, and a link to any other page would fail.
+PAGES = Path(__file__).parent / "views"
 
 TITLES = {
     "ranking": ("Ranking", ":material/leaderboard:"),

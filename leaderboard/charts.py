@@ -1,5 +1,6 @@
 """Charts, as pure functions from frames; names from data are values in them, never fields."""
 
+import math
 from collections.abc import Sequence
 
 import altair as alt
@@ -7,6 +8,12 @@ import pandas as pd
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
 """Colours that are told apart with every kind of colour vision (Okabe and Ito 2008)."""
+
+_CENTRED = {"labelAngle": 0, "labelFlush": False, "labelBound": False, "labelOverlap": False}
+"""Labels of fields, each in the middle of its field."""
+
+_TEXT = "#808080"
+"""Of names in charts; reads on light and on dark."""
 
 SCHEME = "cividis"
 """For amounts; dark is little."""
@@ -23,8 +30,10 @@ def heat_map(
     """
     cells = cells.dropna(subset=["accuracy"])
     base = alt.Chart(cells).encode(
-        x=alt.X("language:N", sort=list(languages), title=None, axis=alt.Axis(labelAngle=0)),
-        y=alt.Y("method:N", sort=list(methods), title=None, axis=alt.Axis(labelLimit=160)),
+        x=alt.X("language:N", sort=list(languages), title=None, axis=alt.Axis(**_CENTRED)),
+        y=alt.Y(
+            "method:N", sort=list(methods), title=None, axis=alt.Axis(labelLimit=160, **_CENTRED)
+        ),
         tooltip=[
             "method:N",
             "language:N",
@@ -48,9 +57,9 @@ def pareto(points: pd.DataFrame, cost: str, unit: str, *, log: bool) -> alt.Laye
 
     ``points`` has method, family, accuracy and low, high (percent), and ``front`` (bool).
     """
-    scale = alt.Scale(type="symlog" if log else "linear", zero=not log, nice=True)
+    scale, axis = _amounts(points[cost], log)
     base = alt.Chart(points).encode(
-        x=alt.X(f"{cost}:Q", scale=scale, title=unit, axis=alt.Axis(format="~s", tickCount=6)),
+        x=alt.X(f"{cost}:Q", scale=scale, title=unit, axis=axis),
         y=alt.Y("accuracy:Q", title="% correct", scale=alt.Scale(zero=False, padding=18)),
     )
     marks = base.mark_point(filled=True, size=90, opacity=1).encode(
@@ -69,10 +78,22 @@ def pareto(points: pd.DataFrame, cost: str, unit: str, *, log: bool) -> alt.Laye
         .mark_line(interpolate="step-after", strokeDash=[4, 3], color="#8C8C8C")
         .encode(order=alt.Order(f"{cost}:Q"))
     )
-    names = base.mark_text(align="left", dx=9, dy=-8, fontSize=12, color="#8C8C8C").encode(
+    names = base.mark_text(align="left", dx=9, dy=-8, fontSize=12, color=_TEXT).encode(
         text="method:N"
     )
     return (front + errors + marks + names).properties(height=420)
+
+
+def _amounts(values: pd.Series, log: bool) -> tuple[alt.Scale, alt.Axis]:
+    """Scale and axis; where it is logarithmic, it goes on to 0 below the least amount."""
+    positive = values[values > 0]
+    if not log or positive.empty:
+        return alt.Scale(zero=True, nice=True), alt.Axis(format="~s", tickCount=6)
+    low, high = math.floor(math.log10(positive.min())), math.ceil(math.log10(positive.max()))
+    ticks = [10.0**power * factor for power in range(low, high + 1) for factor in (1, 2, 5)]
+    ticks = [tick for tick in ticks if positive.min() / 2 <= tick <= positive.max() * 2]
+    scale = alt.Scale(type="symlog", constant=float(positive.min()) / 2, zero=True, padding=20)
+    return scale, alt.Axis(format="~s", values=[0.0, *ticks])
 
 
 def differences(cells: pd.DataFrame, a: str, b: str) -> alt.LayerChart:
@@ -82,13 +103,20 @@ def differences(cells: pd.DataFrame, a: str, b: str) -> alt.LayerChart:
     long = long.melt("language", var_name="who", value_name="items")
     long["who"] = long["who"].map({"only_a": f"only {a} right", "only_b": f"only {b} right"})
     long["count"] = long["items"].abs()
+    bound = int(long["count"].max() or 1)
+    names = [f"only {b} right", f"only {a} right"]
     base = alt.Chart(long).encode(
         y=alt.Y("language:N", sort=list(cells["language"].unique()), title=None),
-        x=alt.X("items:Q", title="answers that one alone had right", axis=alt.Axis(format="+d")),
+        x=alt.X(
+            "items:Q",
+            title="answers that one alone had right",
+            scale=alt.Scale(domain=[-bound, bound]),
+            axis=alt.Axis(tickMinStep=1, labelExpr="abs(datum.value)"),
+        ),
     )
     bars = base.mark_bar().encode(
         color=alt.Color(
-            "who:N", title=None, scale=alt.Scale(range=list(OKABE_ITO[:2])),
+            "who:N", title=None, scale=alt.Scale(domain=names, range=[OKABE_ITO[1], OKABE_ITO[0]]),
             legend=alt.Legend(orient="bottom", labelLimit=260),
         ),
         tooltip=["language:N", "who:N", alt.Tooltip("count:Q", title="answers")],
@@ -107,9 +135,9 @@ def layers(tensors: pd.DataFrame, column: str, title: str, *, signed: bool = Fal
         else alt.Scale(scheme=SCHEME, domain=[0, bound])
     )
     base = alt.Chart(tensors).encode(
-        x=alt.X("layer:N", sort=order, title="layer", axis=alt.Axis(labelAngle=0)),
+        x=alt.X("layer:N", sort=order, title="layer", axis=alt.Axis(**_CENTRED)),
         y=alt.Y("module:N", sort=list(dict.fromkeys(tensors["module"])), title=None,
-                axis=alt.Axis(labelLimit=220)),
+                axis=alt.Axis(labelLimit=220, **_CENTRED)),
         tooltip=[
             "layer:N", "module:N",
             alt.Tooltip("parameters:Q", format=","), alt.Tooltip("key_neurons:Q", format=","),
@@ -120,7 +148,7 @@ def layers(tensors: pd.DataFrame, column: str, title: str, *, signed: bool = Fal
     squares = base.mark_rect().encode(
         color=alt.Color(
             f"{column}:Q", scale=scale, title=title,
-            legend=alt.Legend(orient="bottom", gradientLength=180),
+            legend=alt.Legend(orient="bottom", gradientLength=180, format=".2~f", tickCount=3),
         )
     )  # fmt: skip
     if signed:

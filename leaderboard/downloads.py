@@ -6,10 +6,11 @@ import pandas as pd
 
 from leaderboard.marks import BEST, NOT_WORSE
 
-COLUMNS = """
-    matrix variant method title family ability language seed score stderr n known new split
-    fingerprint task run_id cell created
-""".split()
+COLUMNS = [
+    *("matrix", "variant", "method", "title", "family", "ability", "language", "seed"),
+    *("score", "stderr", "n", "known", "new", "split", "fingerprint", "task"),
+    *("run_id", "cell", "created"),
+]
 
 _LATEX = str.maketrans(
     {
@@ -53,7 +54,7 @@ def latex(
     """
     shown = pd.DataFrame(index=[_escaped(name) for name in table.index])
     for column in (name for name in table.columns if name != "deviation"):
-        errors = spread[column] if column in spread else None
+        errors = spread.get(column)
         if column == "targets":
             errors = table["deviation"].fillna(marks["error"].reindex(table.index))
         signed = column.startswith("Δ")

@@ -149,7 +149,8 @@ def long(rows: pd.DataFrame) -> pd.DataFrame:
             .assign(ability=ability)
         )
     if not parts:
-        return pd.DataFrame(columns="method language accuracy spread n ability resource".split())
+        columns = ["method", "language", "accuracy", "spread", "n", "ability", "resource"]
+        return pd.DataFrame(columns=columns)
     found = pd.concat(parts, ignore_index=True)
     return found.assign(resource=found["language"].map(resource))
 

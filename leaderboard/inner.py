@@ -33,8 +33,8 @@ def totals(tensors: pd.DataFrame) -> dict[str, float]:
 def curves(trials: list[dict[str, Any]], ability: str) -> pd.DataFrame:
     """One row a trial of an ability's sweeps: sweep, method, seed, number, score, best, error, n.
 
-    Scores are in percent; ``best`` is the greatest so far in its sweep, ``error`` the standard error
-    over the n items; ``parameters`` are text.
+    Scores are in percent; ``best`` is the greatest so far in its sweep, ``error`` the standard
+    error over the n items; ``parameters`` are text.
     """
     rows = []
     for trial in trials:
@@ -51,5 +51,9 @@ def curves(trials: list[dict[str, Any]], ability: str) -> pd.DataFrame:
             }
         )
     columns = ["sweep", "method", "seed", "number", "score", "error", "n", "parameters"]
-    found = pd.DataFrame(rows, columns=columns).sort_values(["sweep", "number"], kind="stable")
+    found = (
+        pd.DataFrame(rows, columns=columns)
+        .astype({"score": float})
+        .sort_values(["sweep", "number"], kind="stable")
+    )
     return found.assign(best=found.groupby("sweep")["score"].cummax())

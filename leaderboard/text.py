@@ -37,4 +37,5 @@ def number(value: float | None, digits: int = 1, *, sign: bool = False) -> str:
     """Rounded, without a minus before zero; '–' for what is missing."""
     if value is None or value != value:
         return "–"
-    return f"{round(value, digits) + 0.0:{'+' if sign else ''},.{digits}f}"
+    shown = f"{round(value, digits) + 0.0:{'+' if sign else ''},.{digits}f}"
+    return shown.replace("-", "−")

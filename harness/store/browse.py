@@ -9,10 +9,11 @@ from harness.store.read import reader
 
 VERDICTS = {"right": "i.correct", "wrong": "NOT i.correct", "not judged": "i.correct IS NULL"}
 
-_COLUMNS = """
-    variant method ability asked language seed item id words prompt output extracted gold correct
-    choices loglikelihoods cell
-""".split()
+_COLUMNS = [
+    *("variant", "method", "ability", "asked", "language", "seed", "item", "id"),
+    *("words", "prompt", "output", "extracted", "gold", "correct", "choices", "loglikelihoods"),
+    *("cell"),
+]
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,16 @@ import pandas as pd
 
 from harness.store.read import reader
 
-_PLACED = """
-    matrix pivot embedded split variant method title family ability asked language seed score
-    stderr known new n created run_id fingerprint model_key model_path task task_path cell
-""".split()
+_PLACED = [
+    *("matrix", "pivot", "embedded", "split", "variant", "method", "title", "family"),
+    *("ability", "asked", "language", "seed", "score", "stderr", "known", "new"),
+    *("n", "created", "run_id", "fingerprint", "model_key", "model_path", "task", "task_path"),
+    *("cell"),
+]
 _JSON = {"matrix_file", "versions", "hardware", "engine", "metrics"}
 """By name, since files of a released set may have them as text."""
 
-_ANSWERS = "method ability language item correct seeds".split()
+_ANSWERS = ["method", "ability", "language", "item", "correct", "seeds"]
 
 _MATRICES = """
     WITH files AS (
@@ -45,7 +47,7 @@ def matrices(path: Path) -> pd.DataFrame:
     embedded world in any size), cells (placed), scored (how many of them), newest (time of the
     newest score).
     """
-    columns = "matrix pivot embedded split base cells scored newest".split()
+    columns = ["matrix", "pivot", "embedded", "split", "base", "cells", "scored", "newest"]
     return _frame(path, _MATRICES, [], columns)
 
 
@@ -119,7 +121,7 @@ def outcomes(
           AND p.method IN (SELECT unnest($4)) AND i.correct IS NOT NULL
         ORDER BY p.row, i.item
     """
-    columns = "matrix variant method ability language seed item correct".split()
+    columns = ["matrix", "variant", "method", "ability", "language", "seed", "item", "correct"]
     return _frame(path, query, [matrix, variant, ability, list(methods)], columns)
 
 

@@ -2,14 +2,14 @@
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from harness.store import browse
 from leaderboard import data, shell
 from leaderboard.pager import pager
 from leaderboard.text import plain
 
-SIZE = 20
-"""Items a page."""
+SIZE = 20  # items a page
 
 ANY = "any"
 
@@ -64,7 +64,7 @@ def _wanted(shown: shell.View) -> browse.Wanted:
     )
 
 
-def _one(place: object, label: str, options: list[str], key: str, index: int) -> str | None:
+def _one(place: DeltaGenerator, label: str, options: list[str], key: str, index: int) -> str | None:
     found = place.selectbox(label, [ANY, *options], index=index, key=key, bind="query-params")
     return None if found == ANY else found
 
@@ -73,21 +73,26 @@ def _item(row: dict) -> None:
     judged = row["correct"] is not None and not pd.isna(row["correct"])
     verdict = ("right" if row["correct"] else "wrong") if judged else "not judged"
     words = f", {plain(row['words'])} words" if isinstance(row["words"], str) else ""
-    with st.container(border=True):
+    with st.container(border=True, gap="xsmall"):
         st.caption(
             f"{_sign(verdict)} {verdict}: {plain(row['method'])}, {plain(row['asked'])}, "
             f"{plain(row['language'])}, seed {row['seed']}, {plain(row['id'])}{words}"
         )
-        left, right = st.columns([3, 2])
-        with left:
-            st.caption("prompt")
-            st.text(row["prompt"])
-        with right:
-            for name in ("output", "extracted", "gold"):
-                if isinstance(row[name], str) and row[name] != row["prompt"]:
-                    st.caption({"gold": "expected"}.get(name, name))
-                    st.text(row[name] or "(empty)")
+        prompt, output, extracted, gold = st.columns([4, 3, 2, 2])
+        _field(prompt, "prompt", row["prompt"])
+        _field(output, "output", row["output"])
+        with output:
             _choices(row)
+        _field(extracted, "extracted", row["extracted"])
+        if row["gold"] != row["prompt"]:
+            _field(gold, "expected", row["gold"])
+
+
+def _field(place: DeltaGenerator, name: str, value: object) -> None:
+    if isinstance(value, str):
+        with place.container(gap=None):
+            st.caption(name)
+            st.text(value or "(empty)")
 
 
 def _choices(row: dict) -> None:

@@ -8,6 +8,7 @@ from harness.report import work
 from leaderboard import charts, inner, shell
 from leaderboard.facts import facts
 from leaderboard.filters import ability
+from leaderboard.frames import sizes
 from leaderboard.tested import against
 from leaderboard.text import number, plain
 from maec.errors import InputError
@@ -44,6 +45,7 @@ def _tensors(tensors: pd.DataFrame, variant: str, asked: str) -> None:
     key = models["key"].iloc[names.index(name)]
     one = inner.of_model(tensors[tensors["key"] == key].drop_duplicates(["layer", "module"]))
     total = inner.totals(one)
+    one["layer"] = one["layer"].replace("outside the layers", "outside")
     st.caption(
         f"{total['key_neurons']:,} of {total['parameters']:,} parameters are key neurons "
         f"({total['share']:.1f} %); {total['selected']} of {total['tensors']} tensors are selected "
@@ -54,7 +56,7 @@ def _tensors(tensors: pd.DataFrame, variant: str, asked: str) -> None:
         st.caption("Share of key neurons in each tensor, %")
         st.altair_chart(charts.layers(one, "share", "% key neurons"), width="stretch")
     with right:
-        st.caption("Cosine similarity of ability and language weights; a dot is a selected tensor")
+        st.caption("Cosine similarity, ability and language weights; dot: selected")
         chart = charts.layers(one, "similarity", "cosine similarity", signed=True)
         st.altair_chart(chart, width="stretch")
     with st.expander("All tensors"):
@@ -89,8 +91,8 @@ def _tuning(trials: list[dict], asked: str) -> None:
         return
     st.altair_chart(charts.curves(found), width="stretch")
     st.caption(
-        f"Best score so far by trial, on n = {found['n'].min():,} to {found['n'].max():,} dev items "
-        f"(standard error at most {found['error'].max():.1f} points), never on test items. A chosen "
+        f"Best score so far by trial, on n = {sizes(found['n'])} dev items (standard error at most "
+        f"{found['error'].max():.1f} points), never on test items. A chosen "
         "point is the best of its trials, and so flatters."
     )
     with st.expander("All trials"):

@@ -9,8 +9,8 @@ from leaderboard.facts import facts
 from leaderboard.text import counted
 
 COLUMNS = {
-    "flops": st.column_config.NumberColumn("training FLOPs", format="scientific"),
-    "tokens": st.column_config.NumberColumn("tokens", format="compact"),
+    "flops": st.column_config.NumberColumn("training FLOPs", format="%.3g"),
+    "tokens": st.column_config.NumberColumn("tokens", format="localized"),
     "seconds": st.column_config.NumberColumn("seconds", format="%.1f"),
     "bytes": st.column_config.NumberColumn("MB", format="%.1f"),
     "accuracy": st.column_config.NumberColumn("% correct", format="%.1f"),
@@ -35,8 +35,8 @@ def main() -> None:
         f"Costs are those of a method's models of all abilities and languages, made alone: a step "
         "that several methods share counts for each of them, the base for none; means over "
         f"{counted(seeds, 'seed')}. FLOPs are 6·N·D of training runs (N: all parameters, D: "
-        "tokens; Kaplan et al. 2020), and merging counts in seconds alone; seconds were taken while "
-        "other steps ran beside. Accuracy is the mean over target languages and abilities, ± "
+        "tokens; Kaplan et al. 2020), and merging counts in seconds alone; seconds were taken "
+        "while other steps ran beside. Accuracy is the mean over target languages and abilities, ± "
         + ("standard deviation over seeds." if seeds > 1 else "standard error over items.")
     )
     st.subheader("All methods")

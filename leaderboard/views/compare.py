@@ -12,8 +12,7 @@ from leaderboard.tested import pair
 from leaderboard.text import number, plain
 from maec.errors import InputError
 
-SIZE = 10
-"""Disagreements a page."""
+SIZE = 10  # disagreements a page
 
 
 def main() -> None:
@@ -117,7 +116,7 @@ def _disagreements(shown: shell.View, asked: str, a: str, b: str, languages: lis
     if not total:
         place.info("They agree on every question here.")
         return
-    offset = pager(total, SIZE, "questions")
+    offset = pager(total, SIZE, "questions", key="differ")
     _, found = data.ask(browse.disagreements, shown.path, wanted, a, b, SIZE, offset)
     with place:
         for row in found.to_dict("records"):
