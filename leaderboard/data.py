@@ -2,27 +2,19 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
+from harness import store
 from harness.home import snapshot_path
-
-
-@dataclass(frozen=True)
-class Source:
-    """The live store's snapshot (``kind`` 'store'), or a released set's folder ('release')."""
-
-    name: str
-    path: Path
-    kind: str
+from harness.store import Source
 
 
 def sources() -> list[Source]:
-    """What can be looked at, the live store first; it need not have been written yet."""
-    return [Source("this store", snapshot_path(), "store")]
+    """What can be looked at, the live store first; alone, it need not have been written yet."""
+    return store.sources() or [Source("this store", snapshot_path(), "store")]
 
 
 def stamp(path: Path) -> int:

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from harness.home import home
-from harness.store import view
+from harness.store import Source, view
 from leaderboard import data, frames
 from leaderboard.text import counted, plain
 
@@ -113,7 +113,7 @@ def missing(what: str, remedy: str) -> None:
     st.info(f"{what} {remedy}")
 
 
-def _source() -> data.Source:
+def _source() -> Source:
     found = data.sources()
     by_name = {source.name: source for source in found}
     if len(found) == 1:
