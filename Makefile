@@ -12,7 +12,8 @@ READY := $(VENV)/.ready-$(LANE)
 TORCH_INDEX_cpu := --extra-index-url https://download.pytorch.org/whl/cpu --retries 1
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 
-.PHONY: matrix test setup leaderboard screenshots report bench clean help lint lock embedded-base
+.PHONY: matrix test setup leaderboard leaderboard-static screenshots report bench clean help lint \
+	lock embedded-base
 .DEFAULT_GOAL := matrix
 
 matrix: $(READY)  ## run MATRIX (default: harness/matrices/micro.yaml) and print its table
@@ -25,6 +26,9 @@ setup: $(READY)  ## build .venv from the locked environment
 
 leaderboard: $(READY)  ## open the leaderboard on http://127.0.0.1:8501
 	@$(BIN)/streamlit run leaderboard/app.py
+
+leaderboard-static: $(READY)  ## write ranking and map as one HTML file, build/leaderboard.html
+	@$(BIN)/python -m leaderboard.static
 
 screenshots: $(READY)  ## make the README's pictures from the newest set in results/, or RELEASE
 	@$(BIN)/python -m leaderboard.screenshots $(RELEASE)

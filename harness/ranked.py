@@ -19,8 +19,14 @@ QUESTION = ["ability", "item"]
 """Where languages have the same item ids, an id is one question and its translations."""
 
 
-def against(answers: pd.DataFrame, best: str, seeds: pd.DataFrame) -> pd.DataFrame:
-    """``best`` against every other method, one row each.
+def spread_out(answers: pd.DataFrame) -> pd.DataFrame:
+    """(ability, language, item) × (``correct`` or ``seeds``, method), from answers; NaN where a
+    method was not asked an item."""
+    return answers.set_index([*PLACE, "method"])[["correct", "seeds"]].unstack("method")
+
+
+def against(wide: pd.DataFrame, best: str, seeds: pd.DataFrame) -> pd.DataFrame:
+    """``best`` against every other method, one row each; ``wide`` is what :func:`spread_out` gives.
 
     ``seeds`` is methods × seeds: the mean score of each (over languages and abilities, as a share),
     whose sign a verdict asks for. Methods that were not asked the same items in as many seeds as
@@ -30,8 +36,7 @@ def against(answers: pd.DataFrame, best: str, seeds: pd.DataFrame) -> pd.DataFra
     same), p, p_holm (over the rows of this frame), worse (bool: p_holm is at most 0.05 and the
     method is below the best in every seed).
     """
-    wide = answers.pivot(index=PLACE, columns="method", values="correct")
-    counts = answers.pivot(index=PLACE, columns="method", values="seeds")
+    counts, wide = wide["seeds"], wide["correct"]
     if best not in wide:
         return pd.DataFrame(columns=["method", "difference", "p", "p_holm", "worse"])
     same = counts.eq(counts[best], axis=0) | (counts.isna() & counts[[best]].isna().to_numpy())
@@ -56,13 +61,14 @@ def against(answers: pd.DataFrame, best: str, seeds: pd.DataFrame) -> pd.DataFra
     )
 
 
-def standard_errors(answers: pd.DataFrame) -> pd.Series:
+def standard_errors(wide: pd.DataFrame) -> pd.Series:
     """By method: the standard error over questions of its mean over languages and abilities.
 
-    A share; NaN where a language has one item. Translations of a question (the same id in every
-    language of an ability) count as one question, other items as independent.
+    ``wide`` is what :func:`spread_out` gives. A share; NaN where a language has one item.
+    Translations of a question (the same id in every language of an ability) count as one question,
+    other items as independent.
     """
-    wide = answers.pivot(index=PLACE, columns="method", values="correct")
+    wide = wide["correct"]
     variance = pd.Series(0.0, index=wide.columns)
     abilities = wide.index.get_level_values("ability").unique()
     for ability in abilities:
@@ -105,9 +111,8 @@ def _permutation_p(questions: np.ndarray, resamples: int) -> np.ndarray:
 def _signs(questions: int, resamples: int | None) -> Iterator[np.ndarray]:
     """Rows of signs: all of them, or so many random ones, in batches."""
     if resamples is None:
-        yield np.array(list(itertools.product((1.0, -1.0), repeat=questions))).reshape(
-            -1, questions
-        )
+        every = list(itertools.product((1.0, -1.0), repeat=questions))
+        yield np.array(every).reshape(len(every), questions)
         return
     rng = np.random.default_rng(RNG)
     for start in range(0, resamples, BATCH):

@@ -29,7 +29,8 @@ TITLES = {
 
 
 def main() -> None:
-    st.set_page_config(page_title="MAEC leaderboard", layout="wide")
+    icon = Path(__file__).parent / "icon.svg"  # a name of an icon would be fetched from a network
+    st.set_page_config(page_title="MAEC leaderboard", page_icon=str(icon), layout="wide")
     style.apply()
     pages = [
         st.Page(PAGES / f"{name}.py", title=title, icon=icon, default=name == "ranking")

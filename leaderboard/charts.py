@@ -12,6 +12,9 @@ OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "
 _CENTRED = {"labelAngle": 0, "labelFlush": False, "labelBound": False, "labelOverlap": False}
 """Labels of fields, each in the middle of its field."""
 
+_AMOUNT = "datum.value === 0 ? '0' : format(datum.value, '~s')"
+"""Each label with a prefix of its own, and none for 0."""
+
 _TEXT = "#808080"
 """Of names in charts; reads on light and on dark."""
 
@@ -88,12 +91,12 @@ def _amounts(values: pd.Series, log: bool) -> tuple[alt.Scale, alt.Axis]:
     """Scale and axis; where it is logarithmic, it goes on to 0 below the least amount."""
     positive = values[values > 0]
     if not log or positive.empty:
-        return alt.Scale(zero=True, nice=True), alt.Axis(format="~s", tickCount=6)
+        return alt.Scale(zero=True, nice=True), alt.Axis(labelExpr=_AMOUNT, tickCount=6)
     low, high = math.floor(math.log10(positive.min())), math.ceil(math.log10(positive.max()))
     ticks = [10.0**power * factor for power in range(low, high + 1) for factor in (1, 2, 5)]
     ticks = [tick for tick in ticks if positive.min() / 2 <= tick <= positive.max() * 2]
     scale = alt.Scale(type="symlog", constant=float(positive.min()) / 2, zero=True, padding=20)
-    return scale, alt.Axis(format="~s", values=[0.0, *ticks])
+    return scale, alt.Axis(values=[0.0, *ticks], labelExpr=_AMOUNT)
 
 
 def differences(cells: pd.DataFrame, a: str, b: str) -> alt.LayerChart:

@@ -32,12 +32,17 @@ def ask(function: Callable[..., Any], path: Path, *values: Any) -> Any:
     return _asked(function, name, str(path), stamp(path), values)
 
 
-@st.cache_data(max_entries=100, show_spinner=False)
-def _asked(_function: Callable[..., Any], name: str, path: str, stamp: int, values: tuple) -> Any:
+def ask_once(function: Callable[..., Any], path: Path, *values: Any) -> Any:
+    """``function(path, *values)``, not remembered: for what is large and only passed on."""
     # DuckDB shares one instance among connections to a path: one that is still open would show
     # the old file under the new file's stamp
     with _one_at_a_time():
-        return _function(Path(path), *values)
+        return function(path, *values)
+
+
+@st.cache_data(max_entries=100, show_spinner=False)
+def _asked(_function: Callable[..., Any], name: str, path: str, stamp: int, values: tuple) -> Any:
+    return ask_once(_function, Path(path), *values)
 
 
 @st.cache_resource(show_spinner=False)

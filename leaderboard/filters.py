@@ -47,7 +47,9 @@ def ability(rows: pd.DataFrame, *, average: bool = True) -> str:
     names = list(rows["ability"].unique())
     options = [*names, AVERAGE] if average and len(names) > 1 else names
     return st.selectbox(
-        "Ability", options, key="ability", bind="query-params",
+        "Ability", options, bind="query-params",
+        # two keys: a page without averages does not know what to do with one
+        key="ability" if average else "of",
         help="An average is the mean over abilities of the mean over target languages, each of "
         "them counting the same; it is blank while a cell of the row is missing",
     )  # fmt: skip

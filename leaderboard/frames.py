@@ -23,6 +23,13 @@ FAMILIES = {
 }
 """What a method's family is called on the pages; another one is called what it is."""
 
+LEVELS = {
+    "pivot": "pivot language",
+    "high": "high-resource languages",
+    "low": "low-resource languages",
+    "unknown": "languages of unknown resource level",
+}
+
 
 def own(placed: pd.DataFrame, variant: str) -> pd.DataFrame:
     """The rows of a variant that count as accuracy: what models forgot is no part of it."""

@@ -33,12 +33,13 @@ def _marks(path: str, stamp: int, rows: pd.DataFrame, pivot: str) -> pd.DataFram
         return found
     first = rows.iloc[0]
     lists = [list(targets[name].unique()) for name in ("ability", "language", "seed")]
-    answers = data.ask(view.answers, Path(path), first["matrix"], first["variant"], *lists)
+    answers = data.ask_once(view.answers, Path(path), first["matrix"], first["variant"], *lists)
     answers = answers[answers["method"].isin(complete)]
     best = means.loc[complete].mean(axis=1).idxmax()
-    found["error"] = 100 * ranked.standard_errors(answers)
+    wide = ranked.spread_out(answers)
+    found["error"] = 100 * ranked.standard_errors(wide)
     if len(complete) > 1:
-        against = ranked.against(answers, best, means.loc[complete]).set_index("method")
+        against = ranked.against(wide, best, means.loc[complete]).set_index("method")
         found.loc[best, "mark"] = BEST
         found.loc[against.index, "mark"] = against["worse"].map({True: WORSE, False: NOT_WORSE})
         found.loc[against.index, "p"] = against["p_holm"]

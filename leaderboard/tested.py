@@ -49,6 +49,6 @@ def _tested(
     from harness import compare  # scipy and statsmodels: seconds, for these pages alone
 
     methods = list(dict.fromkeys(name for pair in pairs for name in pair))
-    outcomes = data.ask(view.outcomes, Path(path), matrix, variant, ability, methods)
+    outcomes = data.ask_once(view.outcomes, Path(path), matrix, variant, ability, methods)
     cells = compare.cells(outcomes, *pairs[0]) if with_cells else pd.DataFrame()
     return compare.summaries(outcomes, pairs, pivot), cells

@@ -2,6 +2,7 @@
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from harness.compared import VERDICTS
 from harness.store import browse
@@ -9,7 +10,7 @@ from leaderboard import charts, data, shell
 from leaderboard.filters import ability
 from leaderboard.pager import pager
 from leaderboard.tested import pair
-from leaderboard.text import number, plain
+from leaderboard.text import counted, number, plain
 from maec.errors import InputError
 
 SIZE = 10  # disagreements a page
@@ -70,7 +71,7 @@ def _verdict(row: pd.Series, a: str, b: str) -> None:
     )
     st.caption(
         f"Mean over {len(row['languages'])} target languages, each counting the same; "
-        f"n = {row['items']:,} questions, {seeds} seed{'s' if seeds > 1 else ''}. Interval and p "
+        f"n = {row['items']:,} questions, {counted(seeds, 'seed')}. Interval and p "
         "are about other questions asked of these trained models; what another training run would "
         "give, only seeds can say. A win needs p ≤ 0.05 and the same sign in every seed. No "
         "difference shown is not to say that there is none."
@@ -96,7 +97,9 @@ def _by_language(cells: pd.DataFrame, a: str, b: str) -> None:
             "p_holm": st.column_config.NumberColumn("Holm p", format="%.3g"),
         },
     )
-    st.caption(f"Exact McNemar test for each language and seed; Holm p over {len(cells)} rows.")
+    st.caption(
+        f"Exact McNemar test for each language and seed; Holm p over {counted(len(cells), 'row')}."
+    )
 
 
 def _disagreements(shown: shell.View, asked: str, a: str, b: str, languages: list[str]) -> None:
@@ -124,19 +127,24 @@ def _disagreements(shown: shell.View, asked: str, a: str, b: str, languages: lis
 
 
 def _pair(row: dict, a: str, b: str) -> None:
-    with st.container(border=True):
+    with st.container(border=True, gap="xsmall"):
         st.caption(
             f"{plain(row['language'])}, seed {row['seed']}, {plain(row['id'])}: "
             f"{plain(a if row['right'] == 'a' else b)} is right"
         )
-        st.text(row["prompt"])
-        st.caption("expected")
-        st.text(row["gold"])
-        for place, side, name in zip(st.columns(2), "ab", (a, b), strict=True):
-            with place:
-                mark = "right" if row["right"] == side else "wrong"
-                st.caption(f"{side.upper()}: {plain(name)}, {mark}")
-                st.text(_answer(row[f"output_{side}"], row[f"extracted_{side}"]))
+        prompt, first, second, gold = st.columns([4, 3, 3, 2])
+        _field(prompt, "prompt", row["prompt"])
+        for place, side, name in zip((first, second), "ab", (a, b), strict=True):
+            mark = "right" if row["right"] == side else "wrong"
+            said = _answer(row[f"output_{side}"], row[f"extracted_{side}"])
+            _field(place, f"{side.upper()}: {plain(name)}, {mark}", said)
+        _field(gold, "expected", row["gold"])
+
+
+def _field(place: DeltaGenerator, name: str, value: str) -> None:
+    with place.container(gap=None):
+        st.caption(name)
+        st.text(value or "(empty)")
 
 
 def _answer(output: str | None, extracted: str | None) -> str:

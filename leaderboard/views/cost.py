@@ -9,7 +9,7 @@ from leaderboard.facts import facts
 from leaderboard.text import counted
 
 COLUMNS = {
-    "flops": st.column_config.NumberColumn("training FLOPs", format="%.3g"),
+    "flops": st.column_config.NumberColumn("training FLOPs", format="scientific"),
     "tokens": st.column_config.NumberColumn("tokens", format="localized"),
     "seconds": st.column_config.NumberColumn("seconds", format="%.1f"),
     "bytes": st.column_config.NumberColumn("MB", format="%.1f"),

@@ -10,7 +10,7 @@ from leaderboard.facts import facts
 from leaderboard.filters import ability
 from leaderboard.frames import sizes
 from leaderboard.tested import against
-from leaderboard.text import number, plain
+from leaderboard.text import counted, number, plain
 from maec.errors import InputError
 
 
@@ -161,8 +161,8 @@ def _ablations(shown: shell.View, asked: str) -> None:
     )
     st.caption(
         f"A is {plain(ours[0])}: mean over the target languages, n = {found['items'].max():,} "
-        f"questions, {len(found['seeds'].iloc[0])} seed(s); Holm p over {len(found)} rows. A win "
-        "needs p ≤ 0.05 and the same sign in every seed."
+        f"questions, {counted(len(found['seeds'].iloc[0]), 'seed')}; Holm p over "
+        f"{counted(len(found), 'row')}. A win needs p ≤ 0.05 and the same sign in every seed."
     )
 
 

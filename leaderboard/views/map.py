@@ -6,13 +6,6 @@ import streamlit as st
 from leaderboard import charts, frames, shell
 from leaderboard.text import counted, plain
 
-LEVELS = {
-    "pivot": "pivot language",
-    "high": "high-resource languages",
-    "low": "low-resource languages",
-    "unknown": "languages of unknown resource level",
-}
-
 
 def main() -> None:
     shown = shell.current()
@@ -46,12 +39,12 @@ def _ability(rows: pd.DataFrame, ability: str, methods: list[str]) -> None:
         f"n = {frames.sizes(rows['n'])} items a cell, {counted(seeds, 'seed')}; {spread} at most "
         f"{cells['spread'].max():.1f} points. An empty field is not scored yet."
     )
-    levels = [level for level in LEVELS if (cells["resource"] == level).any()]
+    levels = [level for level in frames.LEVELS if (cells["resource"] == level).any()]
     widths = [2 + cells.loc[cells["resource"] == level, "language"].nunique() for level in levels]
     for place, level in zip(st.columns(widths), levels, strict=True):
         part = cells[cells["resource"] == level]
         with place:
-            st.caption(LEVELS[level])
+            st.caption(frames.LEVELS[level])
             languages = list(part["language"].unique())
             st.altair_chart(charts.heat_map(part, methods, languages), width="stretch")
 

@@ -41,7 +41,9 @@ def _chosen(rows: pd.DataFrame) -> pd.Series:
     places = st.columns(4)
     for place, column in zip(places, ("method", "ability", "language", "seed"), strict=True):
         values = [str(value) for value in rows[column].unique()]
-        found = place.selectbox(column.capitalize(), values, key=column, bind="query-params")
+        # keys of its own: on other pages a name may also be "any"
+        key = f"score_{column}"
+        found = place.selectbox(column.capitalize(), values, key=key, bind="query-params")
         rows = rows[rows[column].astype(str) == found]
     return rows.iloc[0]
 

@@ -71,7 +71,7 @@ def fill(size: Size | None = None, missing: Sequence[tuple[str, str, str, int]] 
             key = None if place in missing else "-".join(map(str, place))
             rows.append(_placement(place, key))
             if key:
-                _cell(writer, place, key, size.items)
+                score(writer, place, key, size.items)
         writer.place("synthetic", rows)
         _sweep(writer)
         writer.finish_run("run-1", "done", datetime.now(UTC), {"kind": "vllm"})
@@ -105,8 +105,9 @@ def _placement(place: tuple[str, str, str, int], key: str | None) -> dict[str, A
     }  # fmt: skip
 
 
-def _cell(writer: store.Writer, place: tuple[str, str, str, int], key: str, count: int) -> None:
-    method, ability, language, seed = place
+def score(writer: store.Writer, place: tuple[str, str, str, int], key: str, count: int) -> None:
+    """Commit the cell of a method, ability, language and seed under ``key``."""
+    method, ability, language, _ = place
     rng = np.random.default_rng(zlib.crc32(key.encode()))
     right = rng.random(count) < RESPONSES.get(method, 0.4)
     numbers = np.arange(count)
