@@ -30,7 +30,7 @@ leaderboard: $(READY)  ## open the leaderboard on http://127.0.0.1:8501
 leaderboard-static: $(READY)  ## write ranking and map as one HTML file, build/leaderboard.html
 	@$(BIN)/python -m leaderboard.static
 
-screenshots: $(READY)  ## make the README's pictures from the newest set in results/, or RELEASE
+screenshots: $(READY)  ## make the README's pictures, from the set in RELEASE (the newest)
 	@$(BIN)/python -m leaderboard.screenshots $(RELEASE)
 
 report: $(READY)  ## write what the matrix scored last showed to results/
@@ -58,7 +58,7 @@ lock: $(READY)  ## resolve requirements/*.in to the lock files
 		requirements/gpu.in -o requirements/gpu.txt
 
 help:  ## show this list
-	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 27
 
 $(READY): requirements/$(LANE).txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

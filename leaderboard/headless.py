@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.home import CHECKOUT
+from harness.home import results as released
 from maec.errors import InputError
 
 if TYPE_CHECKING:
@@ -64,8 +65,10 @@ class Server:
 
 
 @contextmanager
-def serving(home: Path) -> Iterator[Server]:
+def serving(home: Path, results: Path | None = None) -> Iterator[Server]:
     """A leaderboard on the store in ``home``, until the block ends.
+
+    ``results`` is the folder of released sets, by default that of this process.
 
     Raises:
         RuntimeError: it does not answer within a minute.
@@ -85,7 +88,7 @@ def serving(home: Path) -> Iterator[Server]:
             [sys.executable, "-m", "streamlit", "run", "leaderboard/app.py"]
             + [f"--server.{name}={value}" for name, value in options.items()],
             cwd=CHECKOUT,
-            env={**os.environ, "MAEC_HOME": str(home)},
+            env={**os.environ, "MAEC_HOME": str(home), "MAEC_RESULTS": str(results or released())},
             stdout=said,
             stderr=subprocess.STDOUT,
         )

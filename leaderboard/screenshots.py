@@ -12,7 +12,8 @@ from urllib.parse import urlencode
 import typer
 from PIL import Image
 
-from harness.store import Source, sources
+from harness.home import results
+from harness.store import sources
 from harness.store.release import read_manifest
 from leaderboard import headless
 from maec.errors import InputError
@@ -23,17 +24,21 @@ COLOURS = 64
 LIMIT = 1_500_000
 """Bytes that all of them may take together."""
 
+_ERRORS = '[data-testid="stException"], [data-testid="stAlertContentError"]'
+
 
 def main(
     release: Annotated[
-        str | None, typer.Argument(help="A set in results/; by default the newest.")
+        Path | None,
+        typer.Argument(help="Folder of a set; by default the newest one in results/."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the PNGs.")] = OUT,
 ) -> None:
     """Write a PNG of every page of the leaderboard, as it shows a released set."""
     try:
-        shown = _source(release)
-        images = screenshots(shown)
+        folder = (release or _newest()).resolve()
+        read_manifest(folder)
+        images = screenshots(folder)
         size = sum(len(image) for image in images.values())
         if size > LIMIT:
             raise InputError(
@@ -48,11 +53,11 @@ def main(
         path.unlink()
     for name, image in images.items():
         (out / f"{name}.png").write_bytes(image)
-    print(f"{out}: {', '.join(images)}, of {shown.name}; {size:,} bytes together")
+    print(f"{out}: {', '.join(images)}, of {folder.name}; {size:,} bytes together")
 
 
-def screenshots(shown: Source) -> dict[str, bytes]:
-    """PNGs of all pages by their names, in the order of the menu.
+def screenshots(release: Path) -> dict[str, bytes]:
+    """PNGs of all pages by their names, in the order of the menu, on the set in a folder.
 
     Raises:
         InputError: there is no browser.
@@ -63,10 +68,10 @@ def screenshots(shown: Source) -> dict[str, bytes]:
     with (
         tempfile.TemporaryDirectory() as home,
         headless.browsing() as browser,
-        headless.serving(Path(home)) as server,
+        headless.serving(Path(home), release.parent) as server,
     ):
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
-        query = urlencode({"source": shown.name})
+        query = urlencode({"source": release.name})
         headless.visit(page, f"{server.address}/?{query}")
         links = page.locator('[data-testid="stSidebarNavLink"]').all()
         menu = {
@@ -75,24 +80,17 @@ def screenshots(shown: Source) -> dict[str, bytes]:
         for title, link in menu.items():
             path = link.removeprefix(server.address)
             headless.visit(page, f"{server.address}{path}?{query}")
-            if page.locator('[data-testid="stException"]').count():
+            if page.locator(_ERRORS).count():
                 raise RuntimeError(f"the page {title} shows an error")
             images[title.lower().replace(" ", "-")] = _small(page.screenshot())
     return images
 
 
-def _source(release: str | None) -> Source:
-    sets = {source.name: source for source in sources() if source.kind == "release"}
+def _newest() -> Path:
+    sets = [source.path for source in sources() if source.kind == "release"]
     if not sets:
-        raise InputError("results/: there is no released set; `harness export NAME` writes one")
-    if release is None:
-        return max(sets.values(), key=lambda source: read_manifest(source.path).created)
-    name = Path(release).name
-    if name not in sets:
-        raise InputError(
-            f"RELEASE: there is no set '{release}' in results/ (there are: {', '.join(sets)})"
-        )
-    return sets[name]
+        raise InputError(f"{results()}: no released set; `harness export NAME` writes one")
+    return max(sets, key=lambda path: read_manifest(path).created)
 
 
 def _small(png: bytes) -> bytes:

@@ -18,7 +18,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty MAEC_HOME, beside no released sets."""
     folder = tmp_path / "home"
     monkeypatch.setenv("MAEC_HOME", str(folder))
-    monkeypatch.setattr("harness.store.source.RESULTS", tmp_path / "results")
+    monkeypatch.setenv("MAEC_RESULTS", str(tmp_path / "results"))
     yield folder
 
 

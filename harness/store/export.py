@@ -12,11 +12,10 @@ import duckdb
 
 from harness import machine
 from harness.execute import versions
-from harness.home import CHECKOUT, home
+from harness.home import CHECKOUT, home, results
 from harness.store.read import reader
 from harness.store.release import MANIFEST, TABLES, File, Manifest
 from harness.store.schema import MIGRATIONS, quote
-from harness.store.source import RESULTS
 from maec.errors import InputError, nearest
 from maec.folder import new_folder, require_new
 
@@ -68,7 +67,7 @@ def export(
             f"RELEASE: '{release}' is no name for a folder: letters, digits, '.', '_' and '-' are "
             "allowed, a letter or digit first"
         )
-    path = out or RESULTS / release
+    path = out or results() / release
     require_new(path)
     with reader() as connection:
         if connection is None:

@@ -4,11 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.home import CHECKOUT, snapshot_path
+from harness import home
 from harness.store.release import MANIFEST
-
-RESULTS = CHECKOUT / "results"
-"""Where released sets lie, a folder each."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +17,9 @@ class Source:
     kind: Literal["store", "release"]
 
 
-def sources(results: Path | None = None) -> list[Source]:
-    """The live snapshot, if there is one, then the sets in ``results`` by name; opens none."""
-    live = snapshot_path()
+def sources() -> list[Source]:
+    """The live snapshot, if there is one, then released sets by name; opens none of them."""
+    live = home.snapshot_path()
     found = [Source("this store", live, "store")] if live.is_file() else []
-    sets = sorted(path.parent for path in (results or RESULTS).glob(f"*/{MANIFEST}"))
+    sets = sorted(path.parent for path in home.results().glob(f"*/{MANIFEST}"))
     return [*found, *(Source(path.name, path, "release") for path in sets)]

@@ -347,19 +347,19 @@ def test_the_command_says_what_it_wrote(filled: Path, tmp_path: Path) -> None:
 
 
 def test_sources_are_the_live_store_and_the_released_sets(filled: Path, tmp_path: Path) -> None:
-    results = tmp_path / "results"
+    results = tmp_path / "results"  # the fixture's MAEC_RESULTS
     for name in ("micro-2", "micro-1"):
-        export(name, out=results / name)
+        assert export(name) == results / name
     (results / "no-set").mkdir()
     (results / "report.md").write_text("text")
-    assert store.sources(results) == [
+    assert store.sources() == [
         store.Source("this store", snapshot_path(), "store"),
         store.Source("micro-1", results / "micro-1", "release"),
         store.Source("micro-2", results / "micro-2", "release"),
     ]
-    for source in store.sources(results):
+    for source in store.sources():
         assert len(store.placed(source.path)) == 3
 
 
 def test_without_a_run_there_are_only_released_sets(home: Path, tmp_path: Path) -> None:
-    assert store.sources(tmp_path / "nowhere") == []
+    assert store.sources() == []
