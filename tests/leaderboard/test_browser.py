@@ -4,6 +4,8 @@ import io
 import os
 import re
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +15,9 @@ import duckdb
 import pandas as pd
 import pytest
 
+from harness.store.export import export
 from leaderboard import headless
+from tests.conftest import CHECKOUT
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +65,7 @@ def planted(ran: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(planted: Path, browser: object) -> Iterator[headless.Server]:
+def server(browser: object, planted: Path) -> Iterator[headless.Server]:
     with headless.serving(planted) as started:
         yield started
 
@@ -210,10 +214,47 @@ def test_text_from_models_and_data_stays_text(page, planted: Path) -> None:
         assert main.locator("script, .katex, img[src='x'], a[href^='javascript']").count() == 0
 
 
-def test_before_the_first_run_it_says_how_to_start(browser, tmp_path: Path) -> None:
-    with headless.serving(tmp_path / "empty") as server, browser.new_context() as context:
+def test_screenshots_show_every_page_of_a_set_and_are_small(
+    browser, ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    monkeypatch.setenv("MAEC_HOME", str(ran))
+    monkeypatch.setenv("MAEC_RESULTS", str(tmp_path))
+    export("nano-1")
+    done = subprocess.run(
+        [sys.executable, "-m", "leaderboard.screenshots", "--out", str(tmp_path / "shots")],
+        cwd=CHECKOUT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "of nano-1" in done.stdout
+    pictures = list((tmp_path / "shots").glob("*.png"))
+    assert len(pictures) == len(list((CHECKOUT / "leaderboard" / "views").glob("*.py")))
+    assert sum(path.stat().st_size for path in pictures) <= 1_500_000
+    for path in pictures:
+        with Image.open(path) as image:
+            assert image.size == (1200, 800) and len(image.getcolors()) > 8
+
+
+def test_before_the_first_run_it_says_how_to_start(browser, home: Path) -> None:
+    with headless.serving(home) as server, browser.new_context() as context:
         page = context.new_page()
         headless.visit(page, server.address)
         assert_no_error(page)
-        if page.get_by_test_id("stSelectbox").count() == 0:  # there may be released sets
-            assert "make matrix" in page.inner_text("body")
+        assert "make matrix" in page.inner_text("body")
+
+
+@pytest.mark.parametrize(("demanded", "code", "said"), [("", 0, "1 skipped"), ("1", 1, "1 error")])
+def test_a_missing_browser_is_a_skip_and_where_it_is_demanded_a_failure(
+    demanded: str, code: int, said: str
+) -> None:
+    arguments = ["-q", "-k", "before_the_first_run", "-p", "no:cacheprovider", __file__]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments],
+        cwd=CHECKOUT,
+        env={**os.environ, "PATH": "/nonexistent", "CI_BROWSER": demanded},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code, done.stdout
+    assert said in done.stdout and "no browser: none of chromium" in done.stdout
