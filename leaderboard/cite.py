@@ -42,12 +42,13 @@ def again(run: Mapping[str, Any], matrix: str) -> str:
     """Shell commands that make everything of a run anew, given its matrix file."""
     commit = run.get("commit")
     lines = [f"git checkout {commit}"] if commit else []
+    file = shlex.quote(f"{matrix}.yaml")
     return "\n".join(
         [
             *lines,
             "make setup",
-            f"MAEC_HOME=.maec-again .venv/bin/harness run {matrix}.yaml",
-            f"MAEC_HOME=.maec-again .venv/bin/harness table {matrix}.yaml --json",
+            f"MAEC_HOME=.maec-again .venv/bin/harness run {file}",
+            f"MAEC_HOME=.maec-again .venv/bin/harness table {file} --json",
         ]
     )
 

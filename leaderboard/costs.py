@@ -46,15 +46,14 @@ def added_language(facts: Facts, variant: str, languages: Sequence[str]) -> pd.D
     """
     needed = work.steps(facts)
     needed = needed[needed["variant"] == variant]
-    read = {key: _languages(facts, key) for key in needed["key"].unique()}
-    share = needed["key"].map(
-        lambda key: sum(code in read[key] for code in languages) / max(len(languages), 1)
-    )
+    shares = {key: _share(facts, key, languages) for key in needed["key"].unique()}
+    share = needed["key"].map(shares)
     # what is not needed costs nothing, even where its cost is not known
-    figures = needed[list(UNITS)].mul(share, axis=0).where(share > 0, 0.0)
+    figures = needed[list(UNITS)].mul(share, axis=0).mask(share == 0, 0.0)
     figures = figures.assign(method=needed["method"])
     sums = figures.groupby("method", sort=False).agg(lambda values: values.sum(skipna=False))
-    return (sums / len(facts.seeds)).reindex(facts.methods).dropna(how="all").reset_index()
+    order = [method for method in facts.methods if method in sums.index]
+    return (sums / len(facts.seeds)).loc[order].rename_axis("method").reset_index()
 
 
 def front(points: pd.DataFrame, cost: str) -> pd.Series:
@@ -72,9 +71,13 @@ def front(points: pd.DataFrame, cost: str) -> pd.Series:
     )
 
 
-def _languages(facts: Facts, key: str) -> set[str]:
-    manifest = facts.manifests.get(key, {})
-    return {corpus["language"] for corpus in manifest.get("corpora", [])}
+def _share(facts: Facts, key: str, languages: Sequence[str]) -> float:
+    """Of the languages, how many have text behind a step; NaN where it has no manifest."""
+    manifest = facts.manifests.get(key)
+    if manifest is None or not languages:
+        return float("nan")
+    read = {corpus["language"] for corpus in manifest.get("corpora", [])}
+    return sum(code in read for code in languages) / len(languages)
 
 
 def _standard_error(rows: pd.DataFrame) -> pd.Series:

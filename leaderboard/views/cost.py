@@ -45,14 +45,18 @@ def main() -> None:
     _table(added_language(known, shown.variant, _targets(shown)))
     st.caption(
         "What adding one target language asks of a method, a mean over the target languages: the "
-        "steps with that language's text behind them. What is made without it is kept."
+        "steps with that language's text behind them. What is made without it is kept; – is not "
+        "known."
     )
 
 
 def _chart(points: pd.DataFrame, cost: str, log: bool) -> None:
     drawn = points.dropna(subset=[cost, "accuracy"]).copy()
     if drawn.empty:
-        shell.missing(f"{UNITS[cost]}: not known for any method with all its scores.", "")
+        shell.missing(
+            f"{UNITS[cost]}: not known for any method that has all its scores.",
+            "Costs are in the manifests of steps that were run into this store; choose another.",
+        )
         return
     drawn["front"] = front(drawn, cost)
     drawn["family"] = drawn["family"].map(lambda name: frames.FAMILIES.get(name, name))
@@ -66,7 +70,7 @@ def _chart(points: pd.DataFrame, cost: str, log: bool) -> None:
 
 def _table(rows: pd.DataFrame) -> None:
     shown = rows.assign(bytes=rows["bytes"] / 1e6)
-    st.dataframe(shown, hide_index=True, column_config=COLUMNS, placeholder="not known")
+    st.dataframe(shown, hide_index=True, column_config=COLUMNS, placeholder="–")
 
 
 def _targets(shown: shell.View) -> list[str]:

@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 from harness.cost import costs as planned
 from harness.home import snapshot_path
 from harness.plan import make_plan
+from harness.report.facts import Facts
 from harness.spec import load_matrix
 from leaderboard.costs import added_language, costs, front
 from leaderboard.facts import facts
@@ -44,6 +45,28 @@ def test_every_page_opens_on_a_matrix_that_ran(ran: Path, monkeypatch: pytest.Mo
     for name in ("ranking", "map", "compare", "cost", "inside", "items", "reproduce", "live"):
         app.switch_page(f"views/{name}.py").run()
         assert not app.exception and not app.error, name
+
+
+def test_what_is_not_known_of_a_step_is_no_cost_of_nothing() -> None:
+    placed = pd.DataFrame(
+        {
+            "matrix": "m", "variant": "", "method": ["f-cpt-a", "tv"], "family": "merging",
+            "title": "", "ability": "math", "asked": "math", "language": "es", "seed": 0,
+            "model_key": ["trained", "merged"], "score": 0.5, "stderr": 0.1, "known": np.nan,
+            "new": np.nan,
+        }
+    )  # fmt: skip
+    manifest = {
+        "kind": "train", "inputs": {"base": "b"}, "tokens": 10, "parameters": 2, "seconds": 1.0,
+        "bytes": 5, "corpora": [{"language": "en"}],
+    }  # fmt: skip
+    known = Facts("m", "en", placed, pd.DataFrame(), [], [], {"trained": manifest})
+    added = added_language(known, "", ["es"]).set_index("method")
+    assert list(added.loc["f-cpt-a"]) == [0, 0, 0, 0]
+    assert added.loc["tv"].isna().all()
+    whole = costs(known, "", "en").set_index("method")
+    assert whole.loc["f-cpt-a", "flops"] == 6 * 2 * 10
+    assert np.isnan(whole.loc["tv", "flops"])
 
 
 def test_the_front_is_what_no_other_point_beats() -> None:
