@@ -25,7 +25,7 @@ test: $(READY)  ## run every test that this machine can
 setup: $(READY)  ## build .venv from the locked environment
 
 leaderboard: $(READY)  ## open the leaderboard on http://127.0.0.1:8501
-	@$(BIN)/streamlit run leaderboard/app.py
+	@$(BIN)/python -m leaderboard
 
 leaderboard-static: $(READY)  ## write ranking and map as one HTML file, build/leaderboard.html
 	@$(BIN)/python -m leaderboard.static

@@ -85,7 +85,7 @@ def serving(home: Path, results: Path | None = None) -> Iterator[Server]:
     }
     with tempfile.TemporaryFile() as said:
         server = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", "leaderboard/app.py"]
+            [sys.executable, "-m", "leaderboard"]
             + [f"--server.{name}={value}" for name, value in options.items()],
             cwd=CHECKOUT,
             env={**os.environ, "MAEC_HOME": str(home), "MAEC_RESULTS": str(results or released())},
