@@ -296,10 +296,10 @@ def clean(
 
 
 def _print_tables(matrix: Path) -> None:
+    from harness.embedded import NOTE
     from harness.plan import make_plan
     from harness.spec import load_matrix
     from harness.table import rows, tables
-    from harness.world import NOTE
 
     planned = make_plan(load_matrix(matrix))
     console = Console(width=max(Console().width, 110))

@@ -18,12 +18,6 @@ EMBEDDED_BASE = Path(__file__).parent / "embedded" / "base"
 EMBEDDED_RECIPE = Path(__file__).parent / "embedded" / "base.yaml"
 
 
-NOTE = (
-    "The embedded world's model has about 1M parameters: it checks the machinery and the "
-    "composition, and is no verdict on models of 8B parameters."
-)
-
-
 def base_step(matrix: Matrix) -> Step:
     """Θ_o of a matrix: its ``base`` is ``embedded`` or a folder, relative to the matrix file.
 

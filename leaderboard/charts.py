@@ -66,7 +66,7 @@ def pareto(points: pd.DataFrame, cost: str, unit: str, *, log: bool) -> alt.Laye
         y=alt.Y("accuracy:Q", title="% correct", scale=alt.Scale(zero=False, padding=18)),
     )
     marks = base.mark_point(filled=True, size=90, opacity=1).encode(
-        color=alt.Color("family:N", title=None, legend=alt.Legend(orient="bottom")),
+        color=alt.Color("family:N", title=None, legend=alt.Legend(orient="bottom", columns=2)),
         shape=alt.Shape("family:N", title=None),
         tooltip=[
             "method:N",

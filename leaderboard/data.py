@@ -13,7 +13,10 @@ from harness.store import Source
 
 
 def sources() -> list[Source]:
-    """What can be looked at, the live store first; alone, it need not have been written yet."""
+    """What can be looked at, the live store first; alone, it need not have been written yet.
+
+    At least one; names are unique, since a link names its source.
+    """
     return store.sources() or [Source("this store", snapshot_path(), "store")]
 
 

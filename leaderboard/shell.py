@@ -7,17 +7,13 @@ from urllib.parse import urlencode
 import pandas as pd
 import streamlit as st
 
+from harness.embedded import NOTE
 from harness.home import home
 from harness.store import Source, view
 from leaderboard import data, frames
 from leaderboard.text import counted, plain
 
 _VIEW = "_view"
-
-NOTE = (
-    "The embedded world's model has about 1M parameters: it checks the machinery and the "
-    "composition, and is no verdict on models of 8B parameters."
-)
 
 
 @dataclass(frozen=True)

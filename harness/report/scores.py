@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from harness.embedded import NOTE
 from harness.report.facts import Facts
 from harness.report.text import by_seed, codes, number, of_point, section, sizes, spread, table
 from harness.tasks import TEXT
-from harness.world import NOTE
 
 SPREAD = "A ± is the standard deviation over seeds (n = {seeds})."
 ONE_SEED = "There is one seed: nothing here says what another training run would give."

@@ -7,7 +7,7 @@ from streamlit.delta_generator import DeltaGenerator
 from harness.store import browse
 from leaderboard import data, shell
 from leaderboard.pager import pager
-from leaderboard.text import plain
+from leaderboard.text import number, plain
 
 SIZE = 20  # items a page
 
@@ -81,8 +81,7 @@ def _item(row: dict) -> None:
         prompt, output, extracted, gold = st.columns([4, 3, 2, 2])
         _field(prompt, "prompt", row["prompt"])
         _field(output, "output", row["output"])
-        with output:
-            _choices(row)
+        _choices(output, row)
         _field(extracted, "extracted", row["extracted"])
         if row["gold"] != row["prompt"]:
             _field(gold, "expected", row["gold"])
@@ -95,7 +94,7 @@ def _field(place: DeltaGenerator, name: str, value: object) -> None:
             st.text(value or "(empty)")
 
 
-def _choices(row: dict) -> None:
+def _choices(place: DeltaGenerator, row: dict) -> None:
     """Log-likelihoods in nats, of the choices or of the whole text."""
     likely = row["loglikelihoods"]
     if likely is None or not hasattr(likely, "__len__") or not len(likely):
@@ -103,8 +102,8 @@ def _choices(row: dict) -> None:
     choices = row["choices"]
     named = choices is not None and hasattr(choices, "__len__") and len(choices) == len(likely)
     names = choices if named else ["the text"] * len(likely)
-    st.caption("log-likelihood, nats")
-    st.text("\n".join(f"{value:.2f}  {name}" for name, value in zip(names, likely, strict=True)))
+    lines = [f"{number(value, 2)}  {name}" for name, value in zip(names, likely, strict=True)]
+    _field(place, "log-likelihood, nats", "\n".join(lines))
 
 
 def _sign(verdict: str) -> str:
