@@ -13,7 +13,7 @@ def main() -> None:
     from streamlit.web import cli
 
     import harness.ranked  # noqa: F401
-    import leaderboard.ranking_files  # noqa: F401
+    import leaderboard.ranking_files
     import leaderboard.shell  # noqa: F401
 
     sys.argv[:1] = ["streamlit", "run", str(Path(__file__).with_name("app.py"))]
