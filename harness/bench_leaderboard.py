@@ -178,7 +178,8 @@ def _browser() -> dict[str, float]:
     if done.returncode == 2:
         print(done.stderr.strip(), file=sys.stderr)
         return {}
-    done.check_returncode()
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr[-2000:]}")
     return json.loads(done.stdout)
 
 

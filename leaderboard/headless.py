@@ -65,10 +65,13 @@ class Server:
 
 
 @contextmanager
-def serving(home: Path, results: Path | None = None) -> Iterator[Server]:
+def serving(
+    home: Path, results: Path | None = None, script: Path | None = None
+) -> Iterator[Server]:
     """A leaderboard on the store in ``home``, until the block ends.
 
-    ``results`` is the folder of released sets, by default that of this process.
+    ``results`` is the folder of released sets, by default that of this process. Another Streamlit
+    ``script`` can be served in the leaderboard's place.
 
     Raises:
         RuntimeError: it does not answer within a minute.
@@ -85,7 +88,11 @@ def serving(home: Path, results: Path | None = None) -> Iterator[Server]:
     }
     with tempfile.TemporaryFile() as said:
         server = subprocess.Popen(
-            [sys.executable, "-m", "leaderboard"]
+            [
+                sys.executable,
+                "-m",
+                *(["streamlit", "run", str(script)] if script else ["leaderboard"]),
+            ]
             + [f"--server.{name}={value}" for name, value in options.items()],
             cwd=CHECKOUT,
             env={**os.environ, "MAEC_HOME": str(home), "MAEC_RESULTS": str(results or released())},
