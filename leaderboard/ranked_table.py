@@ -93,11 +93,12 @@ def caption(rows: pd.DataFrame, pivot: str) -> str:
         names = ", ".join(plain(name) for name in abilities)
         over = f"{len(abilities)} abilities ({names}) and {over}, each counting the same"
     error = 100 * rows["stderr"].max()
+    kind = "standard deviation over seeds" if seeds > 1 else "standard error over questions"
     spread = "" if pd.isna(error) else f", standard error over items at most {error:.1f} points"
     return (
         f"Percent correct; n = {frames.sizes(rows['n'])} items a cell{spread}; "
         f"{counted(seeds, 'seed')}. targets is the mean over {over}, blank while a cell of the row "
-        f"is missing. Δ is in points."
+        f"is missing; ± is its {kind}. Δ is in points."
     )
 
 

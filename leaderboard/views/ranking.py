@@ -6,6 +6,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from leaderboard import frames, shell
 from leaderboard.filters import Filters, filters
+from leaderboard.look_into import look_into
 from leaderboard.marks import marks
 from leaderboard.ranked_table import caption, configured, styled
 from leaderboard.ranking_files import offer
@@ -46,6 +47,7 @@ def _show(shown: shell.View, rows: pd.DataFrame, asked: Filters) -> None:
             "averages are blank, and they are not tested."
         )
     offer(shown, rows, table, spread, found)
+    look_into(rows, list(table.index), shown.pivot, asked.reference)
 
 
 def _table(

@@ -51,8 +51,15 @@ class Size:
     items: int = 24
 
 
-def fill(size: Size | None = None, missing: Sequence[tuple[str, str, str, int]] = ()) -> None:
-    """Write a store to MAEC_HOME and its snapshot; cells in ``missing`` are placed, not scored."""
+def fill(
+    size: Size | None = None,
+    missing: Sequence[tuple[str, str, str, int]] = (),
+    variants: Sequence[str] = ("",),
+) -> None:
+    """Write a store to MAEC_HOME and its snapshot; cells in ``missing`` are placed, not scored.
+
+    All variants have the same scores.
+    """
     size = size or Size()
     places = [
         (method, ability, language, seed)
@@ -69,7 +76,7 @@ def fill(size: Size | None = None, missing: Sequence[tuple[str, str, str, int]] 
         rows = []
         for place in places:
             key = None if place in missing else "-".join(map(str, place))
-            rows.append(_placement(place, key))
+            rows += [{**_placement(place, key), "variant": variant} for variant in variants]
             if key:
                 score(writer, place, key, size.items)
         writer.place("synthetic", rows)

@@ -2,40 +2,16 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
-import duckdb
-import pandas as pd
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from harness import store
 from harness.compared import compared
-from harness.home import snapshot_path
-from harness.store import view
-from leaderboard import downloads, frames
 from tests.leaderboard.conftest import Open
-from tests.leaderboard.synthetic import PLANTED, RESPONSES, Size, fill, score
+from tests.leaderboard.looking import link, query, said, table
+from tests.leaderboard.synthetic import PLANTED, Size, fill
 
 PAGES = ("ranking", "map", "compare", "cost", "inside", "items", "reproduce", "live")
-
-
-def query(snapshot: Path, sql: str, *values: object) -> list[tuple]:
-    with duckdb.connect(str(snapshot), read_only=True) as connection:
-        return connection.execute(sql, list(values)).fetchall()
-
-
-def table(app: AppTest, index: int = 0) -> pd.DataFrame:
-    return app.dataframe[index].value
-
-
-def said(app: AppTest) -> str:
-    kinds = (app.caption, app.markdown, app.info, app.title, app.text, app.code)
-    return "\n".join(str(element.value) for kind in kinds for element in kind)
-
-
-def link(app: AppTest) -> dict[str, list[str]]:
-    return parse_qs(urlsplit(app.code[-1].value).query)
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -69,84 +45,14 @@ def test_a_snapshot_that_is_no_store_is_said_in_one_line(home: Path, opened: Ope
     assert "readable store" in app.error[0].value
 
 
-def test_the_ranking_shows_the_stores_scores(snapshot: Path, opened: Open) -> None:
-    shown = table(opened()).set_index("method")
-    scores = query(
-        snapshot,
-        """SELECT p.method, p.language, 100 * avg(c.score) FROM placements p
-           JOIN cells c ON c.key = p.cell WHERE p.ability = 'math' GROUP BY ALL""",
-    )
-    assert len(scores) == len(RESPONSES) * 5
-    for method, language, stored in scores:
-        assert shown.loc[method, language] == pytest.approx(stored)
-    assert shown["against the best"].iloc[0] == "best"
-    assert shown.loc["base", "against the best"] == "worse"
-    assert shown.loc["base", "p"] < 0.05
-
-
-def test_the_ranking_says_unit_n_and_uncertainty(snapshot: Path, opened: Open) -> None:
-    words = said(opened())
-    for part in ("Percent correct", "n = 24 items a cell", "standard error", "2 seeds"):
-        assert part in words
-
-
-def test_filters_change_the_table(snapshot: Path, opened: Open) -> None:
-    app = opened()
-    app.selectbox(key="ability").select("science").run()
-    assert table(app)["es"].tolist() != table(opened())["es"].tolist()
-    app.multiselect(key="family").select("merging").run()
-    assert list(table(app)["method"]) == ["tv"]
-    app.multiselect(key="family").unselect("merging").run()
-    app.multiselect(key="resource").select("low").run()
-    assert not {"es", "zh"} & set(table(app).columns)
-    assert {"en", "bn", "te"} <= set(table(app).columns)
-    app.text_input(key="search").input("no such method").run()
-    assert "No row passes" in app.info[0].value
-
-
-def test_a_reference_method_gets_a_column_of_differences(snapshot: Path, opened: Open) -> None:
-    app = opened()
-    app.selectbox(key="reference").select("tv").run()
-    shown = table(app).set_index("method")
-    expected = shown["targets"] - shown.loc["tv", "targets"]
-    pd.testing.assert_series_equal(shown["Δ tv"], expected, check_names=False)
-
-
-def test_the_average_over_abilities_is_defined_and_blank_in_an_incomplete_row(
-    home: Path, opened: Open
-) -> None:
-    fill(missing=[("maec", "science", "te", 1)])
-    app = opened()
-    app.selectbox(key="ability").select("average over abilities").run()
-    shown = table(app).set_index("method")
-    assert pd.isna(shown.loc["maec", "targets"]) and pd.isna(shown.loc["maec", "te"])
-    assert shown.loc["maec", "against the best"] == ""
-    assert "2 abilities" in said(app) and "1 of 5 methods" in said(app)
-
-
-def test_a_link_reproduces_the_view(snapshot: Path, opened: Open) -> None:
-    app = opened()
-    app.selectbox(key="ability").select("science").run()
-    app.selectbox(key="reference").select("tv").run()
-    app.multiselect(key="languages").select("bn").select("en").run()
-    app.toggle(key="spread").set_value(True).run()
-    again = opened(**link(app))
-    pd.testing.assert_frame_equal(table(again), table(app))
-    assert link(again) == link(app)
-
-
-def test_downloads_equal_the_store(snapshot: Path, opened: Open, tmp_path: Path) -> None:
-    rows = frames.chosen(frames.own(view.placed(snapshot, "synthetic"), ""), abilities=["math"])
-    (tmp_path / "rows.parquet").write_bytes(downloads.parquet(rows))
-    (tmp_path / "rows.csv").write_bytes(downloads.csv(rows))
-    stored = dict(query(snapshot, "SELECT key, score FROM cells WHERE task LIKE 'math_%'"))
-    for found in (
-        pd.read_parquet(tmp_path / "rows.parquet"),
-        pd.read_csv(tmp_path / "rows.csv"),
-    ):
-        assert dict(zip(found["cell"], found["score"], strict=True)) == stored
-    buttons = opened().get("download_button")
-    assert len(buttons) == 3
+def test_a_variant_is_chosen_and_stays_chosen_from_page_to_page(home: Path, opened: Open) -> None:
+    fill(Size(items=12), variants=("small", "large"))
+    app = opened(variant="large")
+    assert "large" in said(app) and len(table(app)) == 5
+    for name in PAGES[1:]:
+        app.switch_page(f"views/{name}.py").run()
+        assert not app.exception and not app.error
+        assert link(app)["variant"] == ["large"]
 
 
 def test_the_map_has_a_heat_map_for_each_ability_and_resource_level(
@@ -245,16 +151,3 @@ def test_live_shows_what_is_done_and_left(home: Path, opened: Open) -> None:
         for metric in app.metric
     ] == ["5 min", "1 cell", "not known yet"]
     assert "99 cells scored in" in said(app)
-
-
-def test_a_new_snapshot_is_shown_at_the_next_look(home: Path, opened: Open) -> None:
-    missing = ("maec", "math", "te", 1)
-    fill(missing=[missing])
-    app = opened()
-    assert pd.isna(table(app).set_index("method").loc["maec", "te"])
-    with store.writer() as writer:
-        score(writer, missing, "new", 24)
-        find = "SELECT row FROM placements WHERE cell IS NULL"
-        writer.set_cell("synthetic", [query(snapshot_path(), find)[0][0]], "new")
-        writer.snapshot(now=True)
-    assert not pd.isna(table(app.run()).set_index("method").loc["maec", "te"])
