@@ -12,7 +12,8 @@ READY := $(VENV)/.ready-$(LANE)
 TORCH_INDEX_cpu := --extra-index-url https://download.pytorch.org/whl/cpu --retries 1
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 
-.PHONY: matrix test setup leaderboard leaderboard-static report bench clean help lint lock embedded-base
+.PHONY: matrix test setup leaderboard leaderboard-static screenshots report bench clean help lint \
+	lock embedded-base
 .DEFAULT_GOAL := matrix
 
 matrix: $(READY)  ## run MATRIX (default: harness/matrices/micro.yaml) and print its table
@@ -24,15 +25,18 @@ test: $(READY)  ## run every test that this machine can
 setup: $(READY)  ## build .venv from the locked environment
 
 leaderboard: $(READY)  ## open the leaderboard on http://127.0.0.1:8501
-	@$(BIN)/streamlit run leaderboard/app.py
+	@$(BIN)/python -m leaderboard
 
 leaderboard-static: $(READY)  ## write ranking and map as one HTML file, build/leaderboard.html
 	@$(BIN)/python -m leaderboard.static
 
+screenshots: $(READY)  ## make the README's pictures, from the set in RELEASE (the newest)
+	@$(BIN)/python -m leaderboard.screenshots $(RELEASE)
+
 report: $(READY)  ## write what the matrix scored last showed to results/
 	@$(BIN)/harness report
 
-bench: $(READY)  ## measure engine, planning, sweeps and merging; writes results/bench.json
+bench: $(READY)  ## measure engine, plans, sweeps, leaderboard, merging; writes results/bench.json
 	@$(BIN)/python -m harness.bench $(BENCH)
 
 embedded-base: $(READY)  ## train the embedded world's base model anew
@@ -54,7 +58,7 @@ lock: $(READY)  ## resolve requirements/*.in to the lock files
 		requirements/gpu.in -o requirements/gpu.txt
 
 help:  ## show this list
-	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 27
 
 $(READY): requirements/$(LANE).txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -21,7 +21,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from harness import bench_merge, machine
+from harness import bench_leaderboard, bench_merge, machine
 from harness.home import CHECKOUT
 from harness.spec import Engine, load_matrix
 from harness.world import EMBEDDED_BASE
@@ -34,7 +34,7 @@ MATRIX = Path(__file__).parent / "matrices" / "micro.yaml"
 OUT = CHECKOUT / "results" / "bench.json"
 
 
-PARTS = ("cli", "training", "engine", "sweep", "merge")
+PARTS = ("cli", "training", "engine", "sweep", "leaderboard", "merge")
 
 
 def main(
@@ -52,7 +52,13 @@ def main(
     wanted = part or PARTS
     if unknown := set(wanted) - set(PARTS):
         raise typer.BadParameter(f"--part: {unknown.pop()!r}; give one of {', '.join(PARTS)}")
-    measures = {"cli": _cli, "training": _training, "engine": _engine, "sweep": _sweep}
+    measures = {
+        "cli": _cli,
+        "training": _training,
+        "engine": _engine,
+        "sweep": _sweep,
+        "leaderboard": _leaderboard,
+    }
     measured_on = {"hardware": machine.hardware(), "commit": machine.commit()[0]}
     figures = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
     table = Table("measurement", "value", title=f"written to {OUT.relative_to(CHECKOUT)}")
@@ -247,6 +253,12 @@ def _points(models: list[Path], folder: Path) -> tuple[float, float]:
 
     seconds(stream, 1)  # warm-up
     return seconds(stream, POINTS), seconds(write, POINTS)
+
+
+def _leaderboard() -> dict[str, float]:
+    """The leaderboard on a million items: the first view, a filter, memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        return bench_leaderboard.measure(Path(folder), Console())
 
 
 def _in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,4 +1,7 @@
-"""What a run shows on the terminal: bars with the time left, and a line for all that is done."""
+"""What a run shows: bars with the time left, and a line for all that is done.
+
+All of it goes to the terminal, and to the file that the leaderboard reads.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from harness.live_status import LiveStatus
 from harness.schedule import work
 from harness.steps import Step
 
@@ -32,49 +36,68 @@ COLUMNS = (
 class Board:
     """Two lasting bars, steps and cells, and one for every step that is training."""
 
-    def __init__(self, progress: Progress, steps: list[Step], cells: int) -> None:
+    def __init__(self, progress: Progress, live: LiveStatus, steps: list[Step], cells: int) -> None:
         self._progress = progress
-        self._steps = progress.add_task("steps", total=sum(work(step) for step in steps))
+        self._live = live
+        total = sum(work(step) for step in steps)
+        self._steps = progress.add_task("steps", total=total)
         self._cells = progress.add_task("cells", total=cells)
+        live.expect(total, cells)
         self._training: dict[str, TaskID] = {}
         self._shown: dict[str, float] = {}
 
     def training(self, step: Step, done: int, total: int) -> None:
         """A worker is at optimiser step ``done`` of ``total``."""
         if step.key not in self._training:
-            self._training[step.key] = self._progress.add_task(f"  {step.label}", total=total)
+            self._training[step.key] = self._progress.add_task(
+                f"  {escape(step.label)}", total=total
+            )
         self._progress.update(self._training[step.key], completed=done)
+        self._live.training(step.key, step.label, done, total)
         self._advance(step, work(step) * done / total)
 
     def made(self, step: Step, seconds: float) -> None:
         self._end(step)
-        self._say(f"made    {escape(step.label)}  {seconds:.1f} s")
+        self._say("made", f"{step.label}  {seconds:.1f} s")
 
     def scored(self, what: str, cells: int, seconds: float) -> None:
-        self._progress.advance(self._cells, cells)
-        self._say(f"scored  {escape(what)}  {cells} cells  {seconds:.1f} s")
+        self._advance_cells(cells)
+        self._say("scored", f"{what}  {cells} cells  {seconds:.1f} s")
 
     def failed(self, what: str, why: str, *, step: Step | None = None, cells: int = 0) -> None:
         if step is not None:
             self._end(step)
-        self._progress.advance(self._cells, cells)
-        self._say(f"[red]failed[/red]  {escape(what)}: {escape(why)}")
+        self._advance_cells(cells)
+        self._say("failed", f"{what}: {why}")
 
-    def _say(self, line: str) -> None:
-        self._progress.console.print(line, soft_wrap=True, highlight=False)
+    def refresh(self) -> None:
+        """Let the file catch up with what changed since it was written."""
+        self._live.flush()
+
+    def _say(self, kind: str, text: str) -> None:
+        style = "[red]failed[/red]" if kind == "failed" else kind.ljust(6)
+        self._progress.console.print(f"{style}  {escape(text)}", soft_wrap=True, highlight=False)
+        self._live.say(kind, text)
 
     def _end(self, step: Step) -> None:
         if step.key in self._training:
             self._progress.remove_task(self._training.pop(step.key))
+        self._live.ended(step.key)
         self._advance(step, work(step))
 
     def _advance(self, step: Step, to: float) -> None:
-        self._progress.advance(self._steps, to - self._shown.get(step.key, 0.0))
+        more = to - self._shown.get(step.key, 0.0)
+        self._progress.advance(self._steps, more)
+        self._live.advance(steps=more)
         self._shown[step.key] = to
+
+    def _advance_cells(self, cells: int) -> None:
+        self._progress.advance(self._cells, cells)
+        self._live.advance(cells=cells)
 
 
 @contextmanager
-def board(console: Console, steps: list[Step], cells: int) -> Iterator[Board]:
+def board(console: Console, live: LiveStatus, steps: list[Step], cells: int) -> Iterator[Board]:
     """A live board until the block ends."""
     with Progress(*COLUMNS, console=console) as progress:
-        yield Board(progress, steps, cells)
+        yield Board(progress, live, steps, cells)

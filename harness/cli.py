@@ -210,6 +210,38 @@ def report(
 
 
 @app.command()
+def export(
+    release: Annotated[
+        str, typer.Argument(metavar="RELEASE", help="Name of the set, such as micro-1.")
+    ],
+    matrix: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="All that have scores by default.")
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option(metavar="SPDX", help="Needed where questions or base are not the project's."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="By default results/RELEASE.")
+    ] = None,
+) -> None:
+    """Write scores and items as a set that others can read and check: Parquet and a manifest."""
+    from rich.filesize import decimal
+
+    from harness.store.export import export as write
+    from harness.store.release import read_manifest
+
+    path = write(release, matrix or (), licence=licence, out=out)
+    manifest = read_manifest(path)
+    rows = {name: file.rows for name, file in manifest.files.items()}
+    print(
+        f"{path}: {', '.join(manifest.matrices)}; {rows['cells.parquet']} cells, "
+        f"{rows['items.parquet']} items, "
+        f"{decimal(sum(file.bytes for file in manifest.files.values()))}"
+    )
+
+
+@app.command()
 def status() -> None:
     """Say what was run here, and what the store and the artifacts hold."""
     from rich.table import Table
@@ -243,6 +275,7 @@ def clean(
 
     from harness import store
     from harness.home import home
+    from harness.live_status import NAME as LIVE
 
     overview = store.overview()
     if not home().is_dir():
@@ -257,8 +290,8 @@ def clean(
         pass
     for path in (home() / name for name in OWN_FOLDERS):
         shutil.rmtree(path, ignore_errors=True)
-    for path in (*home().glob("*.duckdb"), *home().glob("*.duckdb.wal")):
-        path.unlink()
+    for path in (*home().glob("*.duckdb"), *home().glob("*.duckdb.wal"), home() / LIVE):
+        path.unlink(missing_ok=True)
     print(f"deleted {held}all artifacts in {home()}")
 
 

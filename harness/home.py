@@ -1,4 +1,7 @@
-"""Where artifacts, tasks and the store live: ``MAEC_HOME``, else ``.maec`` in the checkout."""
+"""Where artifacts, tasks and the store live: ``MAEC_HOME``, else ``.maec`` in the checkout.
+
+Released sets lie elsewhere: they outlive all of it.
+"""
 
 import os
 from pathlib import Path
@@ -10,6 +13,12 @@ def home() -> Path:
     """The folder for everything that is made; it need not exist yet."""
     named = os.environ.get("MAEC_HOME")
     return Path(named).expanduser().resolve() if named else CHECKOUT / ".maec"
+
+
+def results() -> Path:
+    """Where released sets lie, a folder each: ``MAEC_RESULTS``, else ``results`` here."""
+    named = os.environ.get("MAEC_RESULTS")
+    return Path(named).expanduser().resolve() if named else CHECKOUT / "results"
 
 
 def store_path() -> Path:

@@ -22,6 +22,7 @@ from harness import machine
 from harness.board import Board, board
 from harness.execute import versions
 from harness.home import home
+from harness.live_status import LiveStatus
 from harness.plan import Plan, make_plan
 from harness.schedule import Schedule
 from harness.score import Scorer, ready_models
@@ -66,13 +67,15 @@ def run(matrix: Matrix, console: Console, *, workers: int | None = None) -> Outc
         run_id = _begin(store, matrix)
         status = "interrupted"
         scorer = Scorer(plan, store, run_id)
+        live = LiveStatus(home(), matrix.name, run_id)
         try:
-            with board(console, plan.missing_steps, len(plan.missing_cells)) as shown:
+            with board(console, live, plan.missing_steps, len(plan.missing_cells)) as shown:
                 _work(plan, store, scorer, shown, outcome, workers)
             status = "failed" if outcome.failures else "done"
         finally:
             store.finish_run(run_id, status, datetime.now(UTC), scorer.figures)
             store.snapshot(now=True)
+            live.end(status)
     return outcome
 
 
@@ -101,6 +104,7 @@ def _work(
                 _record(step, result, store, shown, outcome)
             for step, done, total in schedule.reports() if schedule else ():
                 shown.training(step, done, total)
+            shown.refresh()
             # an artifact exists a moment before its manifest comes back to be recorded
             pending = schedule.pending if schedule else set()
             groups = ready_models([cell for cell in left if cell.model.key not in pending])

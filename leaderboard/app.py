@@ -1,6 +1,6 @@
 """The leaderboard's entry: one look for all pages, the sidebar, and the page that was asked for.
 
-``streamlit run leaderboard/app.py`` (``make leaderboard``). It opens snapshots read-only, so it can
+``python -m leaderboard`` (``make leaderboard``) serves it. It opens snapshots read-only, so it can
 stay open while a matrix runs; a cell shows when it is complete.
 """
 

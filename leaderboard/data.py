@@ -2,30 +2,22 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
+from harness import store
 from harness.home import snapshot_path
-
-
-@dataclass(frozen=True)
-class Source:
-    """The live store's snapshot (``kind`` 'store'), or a released set's folder ('release')."""
-
-    name: str
-    path: Path
-    kind: str
+from harness.store import Source
 
 
 def sources() -> list[Source]:
-    """What can be looked at, the live store first; it need not have been written yet.
+    """What can be looked at, the live store first; alone, it need not have been written yet.
 
     At least one; names are unique, since a link names its source.
     """
-    return [Source("this store", snapshot_path(), "store")]
+    return store.sources() or [Source("this store", snapshot_path(), "store")]
 
 
 def stamp(path: Path) -> int:

@@ -9,7 +9,7 @@ import streamlit as st
 
 from harness.embedded import NOTE
 from harness.home import home
-from harness.store import view
+from harness.store import Source, view
 from leaderboard import data, frames
 from leaderboard.text import counted, plain
 
@@ -109,9 +109,8 @@ def missing(what: str, remedy: str) -> None:
     st.info(f"{what} {remedy}")
 
 
-def _source() -> data.Source:
-    every = data.sources()
-    found = [source for source in every if data.stamp(source.path)] or every[:1]
+def _source() -> Source:
+    found = data.sources()
     by_name = {source.name: source for source in found}
     if len(found) == 1:
         return found[0]

@@ -15,9 +15,10 @@ REAL_DATA = CHECKOUT.parent / "shared" / "data"
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty MAEC_HOME."""
+    """An empty MAEC_HOME, beside no released sets."""
     folder = tmp_path / "home"
     monkeypatch.setenv("MAEC_HOME", str(folder))
+    monkeypatch.setenv("MAEC_RESULTS", str(tmp_path / "results"))
     yield folder
 
 

@@ -2,7 +2,7 @@
 
 A score exists when its transaction committed. One process writes (:func:`writer`); everybody else
 reads a snapshot, a complete copy that is replaced atomically, so that a reader never blocks a run
-and never sees half a cell.
+and never sees half a cell. What was exported as a released set is read in the same way.
 """
 
 from harness.store.read import (
@@ -16,9 +16,11 @@ from harness.store.read import (
     scores,
     trials,
 )
+from harness.store.source import Source, sources
 from harness.store.write import Writer, writer
 
 __all__ = [
+    "Source",
     "Writer",
     "known",
     "manifests",
@@ -28,6 +30,7 @@ __all__ = [
     "reader",
     "runs",
     "scores",
+    "sources",
     "trials",
     "writer",
 ]

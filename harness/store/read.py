@@ -1,4 +1,4 @@
-"""What can be asked of the store's newest snapshot, or of a snapshot at another path."""
+"""What can be asked of the store's newest snapshot, or of a snapshot or released set elsewhere."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -10,6 +10,7 @@ import duckdb
 import pandas as pd
 
 from harness.home import snapshot_path
+from harness.store.release import open_release
 from harness.store.schema import MIGRATIONS, damaged, prepare, quote, version_of
 from maec.errors import InputError
 
@@ -22,13 +23,19 @@ _BY_WORDS = """
 
 @contextmanager
 def reader(path: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection | None]:
-    """A read-only connection to the newest snapshot, or None when nothing was run yet."""
+    """A connection that changes nothing, to the newest snapshot or to what is at ``path``.
+
+    ``path`` is a snapshot, or the folder of a released set. None when nothing was run yet.
+
+    Raises:
+        InputError: what is there is damaged, of a newer schema, or an altered set.
+    """
     path = path or snapshot_path()
-    if not path.is_file():
+    if not path.exists():
         yield None
         return
     try:
-        connection = _readable(path)
+        connection = open_release(path) if path.is_dir() else _readable(path)
     except duckdb.Error as error:
         raise InputError(damaged(path, error)) from None
     try:

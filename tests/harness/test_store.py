@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
+import pandas as pd
 import pytest
 
 from harness import store
@@ -61,6 +62,22 @@ def test_a_committed_cell_comes_back_with_its_items_and_its_known_and_new_means(
             "SELECT prompt, choices, loglikelihoods FROM items WHERE item = 0"
         ).fetchone()
     assert row == ("Q: ఎన్ని?", ["a", "b"], [-1.5, -2.0])
+
+
+def test_known_and_new_are_means_over_judged_items_and_blank_where_no_item_is_marked(
+    written: store.Writer,
+) -> None:
+    marked = items("marked", [True, False, True, False, True])
+    marked[3]["correct"] = None  # as an item of a text task
+    plain = [{**item, "words": None} for item in items("plain", [True, False])]
+    written.commit_cell(cell("marked"), marked)
+    written.commit_cell(cell("plain"), plain)
+    written.snapshot(now=True)
+    judged = pd.DataFrame(marked).dropna(subset="correct")
+    means = judged.groupby("words")["correct"].agg(lambda verdicts: sum(verdicts) / len(verdicts))
+    found = store.scores(["marked", "plain"]).set_index("key")
+    assert found.loc["marked", ["known", "new"]].to_dict() == means.to_dict()
+    assert found.loc["plain", ["known", "new"]].isna().all()
 
 
 def test_the_manifest_of_an_artifact_comes_back_as_it_was(written: store.Writer) -> None:

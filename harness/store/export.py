@@ -1,0 +1,245 @@
+"""Writing a released set: the rows of some matrices, without a trace of where they were made."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from harness import machine
+from harness.execute import versions
+from harness.home import CHECKOUT, home, results
+from harness.store.read import reader
+from harness.store.release import MANIFEST, TABLES, File, Manifest
+from harness.store.schema import MIGRATIONS, quote
+from maec.errors import InputError, nearest
+from maec.folder import new_folder, require_new
+
+LICENCE = "Apache-2.0"
+"""Of the embedded world, which is a part of this project."""
+
+_PATHS = ("path", "model_path", "task_path")
+
+_WHICH = {
+    "placements": ("matrix IN (SELECT unnest($matrices))", "matrix, row"),
+    "cells": ("key IN (SELECT cell FROM shown)", "key"),
+    "items": ("cell IN (SELECT cell FROM shown)", "cell, item"),
+    # as harness.store.runs: those of the matrices, and those that scored one of their cells
+    "runs": (
+        "matrix IN (SELECT unnest($matrices)) OR run_id IN "
+        "(SELECT run_id FROM cells WHERE key IN (SELECT cell FROM shown))",
+        "started, run_id",
+    ),
+    "artifacts": ("key IN (SELECT unnest($artifacts))", "key"),
+    "sweeps": ("matrix IN (SELECT unnest($matrices))", "created, key"),
+    "trials": (
+        "sweep IN (SELECT key FROM sweeps WHERE matrix IN (SELECT unnest($matrices)))",
+        "sweep, number",
+    ),
+}
+"""Which rows of a table belong to the matrices, and their order: the same rows, the same bytes."""
+
+
+def export(
+    release: str,
+    matrices: Sequence[str] = (),
+    *,
+    licence: str | None = None,
+    out: Path | None = None,
+) -> Path:
+    """Write the rows of ``matrices``, by default of all that have scores, as a set; returns where.
+
+    The folder ``out``, by default ``results/RELEASE`` in the checkout, appears whole or not at all.
+    Paths in it are relative to MAEC_HOME or to the checkout; of one that leads elsewhere only the
+    name is left. ``licence`` is an SPDX identifier; the embedded world has the project's own.
+
+    Raises:
+        InputError: ``release`` is no name for a folder, nothing was scored, a matrix is unknown or
+            without a score, base or questions of one are not the project's and ``licence`` is not
+            given, or ``out`` exists.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", release):
+        raise InputError(
+            f"RELEASE: '{release}' is no name for a folder: letters, digits, '.', '_' and '-' are "
+            "allowed, a letter or digit first"
+        )
+    path = out or results() / release
+    require_new(path)
+    with reader() as connection:
+        if connection is None:
+            raise InputError(f"{home()}: nothing was run here yet; `make matrix` starts")
+        chosen = _chosen(connection, matrices)
+        licence = licence or _licence(connection, chosen)
+        for name, function in (("portable", portable), ("portable_json", _portable_json)):
+            connection.create_function(name, function, ["VARCHAR"], "VARCHAR")
+        with new_folder(path) as folder:
+            files = _write_tables(connection, chosen, folder)
+            manifest = _manifest(connection, release, chosen, licence, files)
+            text = json.dumps(manifest.model_dump(), indent=1, ensure_ascii=False)
+            (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def portable(text: str) -> str:
+    """A path as it reads anywhere: relative to MAEC_HOME or the checkout, else its name alone."""
+    if not text.startswith(("/", "~")):
+        return text
+    for root in (home(), CHECKOUT):
+        if Path(text).is_relative_to(root):
+            return Path(text).relative_to(root).as_posix()
+    return Path(text).name
+
+
+def _portable_json(text: str) -> str:
+    return json.dumps(_without_paths(json.loads(text)), ensure_ascii=False)
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, str):
+        return portable(value)
+    if isinstance(value, list):
+        return [_without_paths(part) for part in value]
+    if isinstance(value, dict):
+        return {portable(key): _without_paths(part) for key, part in value.items()}
+    return value
+
+
+def _chosen(connection: duckdb.DuckDBPyConnection, wanted: Sequence[str]) -> list[str]:
+    rows = connection.execute(
+        "SELECT matrix FROM placements GROUP BY matrix HAVING count(cell) > 0 ORDER BY matrix"
+    )
+    scored = [row[0] for row in rows.fetchall()]
+    if not scored:
+        raise InputError(f"{home()}: no matrix has a score yet; `make matrix` makes some")
+    for name in wanted:
+        if name not in scored:
+            raise InputError(
+                f"--matrix: no matrix '{name}' has scores in {home()}{nearest(name, scored)} "
+                f"(there are: {', '.join(scored)})"
+            )
+    return sorted(set(wanted)) or scored
+
+
+def _licence(connection: duckdb.DuckDBPyConnection, matrices: Sequence[str]) -> str:
+    """The project's own, where all questions and models are."""
+    rows = connection.execute(
+        """
+        SELECT matrix FROM runs WHERE matrix IN (SELECT unnest(?)) GROUP BY matrix
+        HAVING bool_or(coalesce(json_type(matrix_file, '$.base') = 'VARCHAR'
+                                AND matrix_file ->> '$.base' <> 'embedded', false)
+                       OR coalesce(json_keys(matrix_file, '$.tasks') <> [], false))
+        ORDER BY matrix
+        """,
+        [list(matrices)],
+    )
+    if foreign := rows.fetchone():
+        raise InputError(
+            f"--licence: the base or the questions of matrix '{foreign[0]}' are not this "
+            "project's; say under which licence its set is released, such as CC-BY-SA-4.0"
+        )
+    return LICENCE
+
+
+def _write_tables(
+    connection: duckdb.DuckDBPyConnection, matrices: Sequence[str], folder: Path
+) -> dict[str, File]:
+    connection.execute(
+        "CREATE TEMP TABLE shown AS SELECT DISTINCT cell FROM placements "
+        "WHERE matrix IN (SELECT unnest(?)) AND cell IS NOT NULL",
+        [list(matrices)],
+    )
+    given = {"matrices": list(matrices), "artifacts": _needed(connection, matrices)}
+    files = {}
+    for table in TABLES:
+        where, order = _WHICH[table]
+        named = {name: value for name, value in given.items() if f"${name}" in where}
+        target = folder / f"{table}.parquet"
+        (rows,) = connection.execute(
+            f"COPY (SELECT {_columns(connection, table)} FROM {table} WHERE {where} "
+            f"ORDER BY {order}) TO '{quote(target)}' (FORMAT parquet, COMPRESSION zstd)",
+            named,
+        ).fetchone()
+        content = target.read_bytes()
+        sha256 = hashlib.sha256(content).hexdigest()
+        files[target.name] = File(sha256=sha256, rows=rows, bytes=len(content))
+    return files
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> str:
+    """A table's columns, those that may hold paths through what takes them out."""
+    if table == "items":
+        return "*"  # prompts and outputs stay as they are
+    found = connection.execute(
+        "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ? "
+        "ORDER BY column_index",
+        [table],
+    ).fetchall()
+    return ", ".join(_column(name, kind) for name, kind in found)
+
+
+def _column(name: str, kind: str) -> str:
+    if kind == "JSON":
+        return f'portable_json("{name}")::JSON AS "{name}"'
+    return f'portable("{name}") AS "{name}"' if name in _PATHS else f'"{name}"'
+
+
+def _needed(connection: duckdb.DuckDBPyConnection, matrices: Sequence[str]) -> list[str]:
+    """Keys of the models of ``matrices`` and of all that went into them."""
+    rows = connection.execute("SELECT key, manifest -> '$.inputs' FROM artifacts").fetchall()
+    inputs = {key: list(json.loads(parts or "{}").values()) for key, parts in rows}
+    found = connection.execute(
+        "SELECT DISTINCT model_key FROM placements WHERE matrix IN (SELECT unnest(?))",
+        [list(matrices)],
+    )
+    left = [row[0] for row in found.fetchall()]
+    needed: set[str] = set()
+    while left:
+        key = left.pop()
+        if key not in needed:
+            needed.add(key)
+            left += inputs.get(key, [])
+    return sorted(needed)
+
+
+def _manifest(
+    connection: duckdb.DuckDBPyConnection,
+    release: str,
+    matrices: Sequence[str],
+    licence: str,
+    files: Mapping[str, File],
+) -> Manifest:
+    commit, dirty = machine.commit()
+    counts = connection.execute(
+        "SELECT matrix, count(*), count(cell) FROM placements "
+        "WHERE matrix IN (SELECT unnest(?)) GROUP BY matrix ORDER BY matrix",
+        [list(matrices)],
+    ).fetchall()
+    runs = connection.execute(
+        f"SELECT run_id, matrix, commit, dirty, versions FROM runs WHERE {_WHICH['runs'][0]} "
+        "ORDER BY started, run_id",
+        {"matrices": list(matrices)},
+    ).fetchall()
+    models = connection.execute(
+        "SELECT DISTINCT model_key, fingerprint FROM cells "
+        "WHERE key IN (SELECT cell FROM shown) ORDER BY ALL"
+    ).fetchall()
+    return Manifest(
+        release=release,
+        schema_version=len(MIGRATIONS),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        licence=licence,
+        commit=commit,
+        dirty=dirty,
+        versions=versions(),
+        matrices={name: {"rows": rows, "scored": scored} for name, rows, scored in counts},
+        runs={
+            run: {"matrix": matrix, "commit": at, "dirty": changed, "versions": json.loads(used)}
+            for run, matrix, at, changed, used in runs
+        },
+        fingerprints=dict(models),
+        files=dict(files),
+    )

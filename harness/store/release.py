@@ -1,0 +1,174 @@
+"""Released sets: a folder of Parquet files, one a table, and a manifest that vouches for them.
+
+A set is read as a store is: an in-memory DuckDB whose tables are views on the files. Nothing in a
+manifest is a path: a file is one of a table's, and lies in the set's own folder.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.store.schema import MIGRATIONS, prepare, quote
+from maec.errors import InputError
+
+TABLES = ("runs", "artifacts", "cells", "items", "placements", "sweeps", "trials")
+"""What a set holds; the store's other tables say which questions belong to whom, and are empty."""
+
+MANIFEST = "manifest.json"
+
+
+class File(BaseModel):
+    """What a manifest says about one file."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    rows: int = Field(ge=0)
+    bytes: int = Field(ge=0)
+
+
+class Manifest(BaseModel):
+    """What a set is: whose figures, made by what, under which licence; ``files`` by their names.
+
+    ``commit``, ``dirty`` and ``versions`` are those of the program that wrote the set; ``runs`` has
+    those of every run whose scores are in it. ``fingerprints`` are of models, by step key.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    release: str
+    schema_version: int = Field(ge=1)
+    created: str
+    licence: str
+    commit: str | None
+    dirty: bool | None
+    versions: dict[str, str]
+    matrices: dict[str, dict[str, Any]]
+    runs: dict[str, dict[str, Any]]
+    fingerprints: dict[str, str]
+    files: dict[str, File]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a set, checked but for its files.
+
+    Raises:
+        InputError: there is none, it is not whole, or a newer program wrote it.
+    """
+    path = folder / MANIFEST
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"{path}: cannot be read ({reason}); name the folder of a released set"
+        ) from None
+    try:
+        manifest = Manifest.model_validate(json.loads(text))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "it"
+        raise InputError(f"{path}: {where}: {first['msg']}; {_AGAIN}") from None
+    except ValueError as error:
+        raise InputError(f"{path}: this is no JSON ({error}); {_AGAIN}") from None
+    if manifest.schema_version > len(MIGRATIONS):
+        raise InputError(
+            f"{path}: schema_version: this set has {manifest.schema_version}, this program reads "
+            f"1 to {len(MIGRATIONS)}; use a newer program"
+        )
+    return manifest
+
+
+def open_release(folder: Path) -> duckdb.DuckDBPyConnection:
+    """A connection with the set's tables under today's schema, after checking every file.
+
+    A file is hashed once in a process, and again when it was touched.
+
+    Raises:
+        InputError: a file is missing, or is not the one that was released.
+    """
+    manifest = read_manifest(folder)
+    files = _checked(folder, manifest)
+    connection = duckdb.connect()
+    try:
+        for migration in MIGRATIONS[: manifest.schema_version]:
+            connection.execute(migration)
+        connection.execute("INSERT INTO schema_version VALUES (?)", [manifest.schema_version])
+        if manifest.schema_version == len(MIGRATIONS):
+            _view(connection, files)
+        else:
+            _load(connection, files)
+            prepare(connection, folder)
+    except duckdb.Error as error:
+        connection.close()
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{folder}: not a readable set ({reason}); {_AGAIN}") from None
+    return connection
+
+
+_AGAIN = "get the set again"
+
+
+def _checked(folder: Path, manifest: Manifest) -> dict[str, Path]:
+    """The files of the set by table, each the one that was released."""
+    where = folder / MANIFEST
+    names = {f"{table}.parquet": table for table in TABLES}
+    if strange := manifest.files.keys() - names.keys():
+        raise InputError(
+            f"{where}: files: '{min(strange)}' is not allowed, only {', '.join(names)}; {_AGAIN}"
+        )
+    if absent := names.keys() - manifest.files.keys():
+        raise InputError(f"{where}: files: '{min(absent)}' is not named; {_AGAIN}")
+    found: dict[str, Path] = {}
+    for name, table in names.items():
+        path = folder / name
+        # a link could lead out of the folder
+        if path.is_symlink() or not path.is_file():
+            raise InputError(f"{path}: there is no such file in this set; {_AGAIN}")
+        state = path.stat()
+        expected, sha256 = manifest.files[name].sha256, hashed(path, state.st_mtime_ns)
+        if sha256 != expected:
+            raise InputError(
+                f"{path}: altered since it was released: SHA-256 {sha256[:12]}… where the manifest "
+                f"has {expected[:12]}…; {_AGAIN}"
+            )
+        found[table] = path
+    return found
+
+
+@lru_cache(maxsize=256)
+def hashed(path: Path, modified: int) -> str:
+    """SHA-256 of a file that was ``modified`` then (ns); remembered until it is touched."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _view(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path]) -> None:
+    """Put a view on its file in place of every table, with the table's names and types."""
+    columns: dict[str, list[str]] = {}
+    for table, name, kind in connection.execute(
+        "SELECT table_name, column_name, data_type FROM duckdb_columns() "
+        "WHERE NOT internal ORDER BY table_name, column_index"
+    ).fetchall():
+        columns.setdefault(table, []).append(f'"{name}"::{kind} AS "{name}"')
+    for table in reversed(TABLES):  # trials refer to sweeps
+        # a view takes no parameters
+        source = f"read_parquet('{quote(files[table])}')"
+        connection.execute(
+            f"DROP TABLE {table}; "
+            f"CREATE VIEW {table} AS SELECT {', '.join(columns[table])} FROM {source}"
+        )
+
+
+def _load(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path]) -> None:
+    """Fill the tables of an older schema, to be migrated."""
+    for table in TABLES:
+        connection.execute(
+            f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)", [str(files[table])]
+        )

@@ -1,0 +1,24 @@
+"""``python -m leaderboard``: the pages served by Streamlit; options are those of its ``run``.
+
+What pages import is imported before the server starts, or its first visitor would wait for it.
+"""
+
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    import altair  # noqa: F401
+    import pandas  # noqa: F401
+    from streamlit.web import cli
+
+    import harness.ranked  # noqa: F401
+    import leaderboard.ranking_files
+    import leaderboard.shell  # noqa: F401
+
+    sys.argv[:1] = ["streamlit", "run", str(Path(__file__).with_name("app.py"))]
+    sys.exit(cli.main())
+
+
+if __name__ == "__main__":
+    main()
