@@ -32,6 +32,7 @@ POINTS = 12
 POINT_ITEMS = 100
 MATRIX = Path(__file__).parent / "matrices" / "micro.yaml"
 OUT = CHECKOUT / "results" / "bench.json"
+SCRATCH = CHECKOUT / "build"
 
 
 PARTS = ("cli", "training", "engine", "sweep", "leaderboard", "merge")
@@ -62,10 +63,11 @@ def main(
     measured_on = {"hardware": machine.hardware(), "commit": machine.commit()[0]}
     figures = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
     table = Table("measurement", "value", title=f"written to {OUT.relative_to(CHECKOUT)}")
+    SCRATCH.mkdir(exist_ok=True)
     for name in wanted:
         console.print(f"measuring: {name}")
         if name == "merge":
-            found = bench_merge.measure(int(merge_parameters), OUT.parent, console)
+            found = bench_merge.measure(int(merge_parameters), SCRATCH, console)
             console.print(bench_merge.table(found))
         else:
             found = measures[name]()

@@ -26,8 +26,9 @@ from rich.console import Console
 from rich.table import Table
 
 ROUNDS = 3
-HIDDEN, INTERMEDIATE, VOCABULARY = 1024, 3584, 32000
-LAYER = 4 * HIDDEN * HIDDEN + 3 * HIDDEN * INTERMEDIATE + 2 * HIDDEN
+TINY = 1_000_000
+"""Parameters of the checkpoints that a process works on first."""
+
 MODELS = ("base", "ability", "pivot", "language")
 CHANGED = 0.03
 """Standard deviation of a change relative to that of the weights."""
@@ -88,7 +89,9 @@ def _rounds(
 ) -> dict[str, dict[str, float]]:
     """Medians by contender; one more round, the first, warms the page cache."""
     console.print(f"writing {len(MODELS)} checkpoints of {parameters / 1e6:.0f}M parameters")
-    contenders = [_contenders(where / size, n) for size, n in (("tiny", 1), ("full", parameters))]
+    contenders = [
+        _contenders(where / size, n) for size, n in (("tiny", TINY), ("full", parameters))
+    ]
     runs: dict[str, list[dict[str, float]]] = {}
     for round_ in range(rounds + 1):
         for tiny, entry in zip(*contenders, strict=True):
@@ -202,20 +205,22 @@ def write(folder: Path, parameters: int) -> None:
 
     from maec.tensors import write_json, write_tensors
 
-    layers = max((parameters - 2 * VOCABULARY * HIDDEN) // LAYER, 1)
+    hidden, vocabulary = (1024, 32000) if parameters > 10**8 else (64, 256)
+    intermediate = 7 * hidden // 2
+    layer = 4 * hidden * hidden + 3 * hidden * intermediate + 2 * hidden
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        "hidden_size": HIDDEN,
-        "intermediate_size": INTERMEDIATE,
-        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_hidden_layers": max((parameters - 2 * vocabulary * hidden) // layer, 1),
         "num_attention_heads": 16,
         "num_key_value_heads": 16,
-        "vocab_size": VOCABULARY,
+        "vocab_size": vocabulary,
         "tie_word_embeddings": False,
         "torch_dtype": "bfloat16",
     }
-    shapes = _shapes(layers)
+    shapes = _shapes(config)
     total = sum(2 * a * b for a, b in shapes.values())
     for number, model in enumerate(MODELS):
         path = folder / model
@@ -232,26 +237,27 @@ def write(folder: Path, parameters: int) -> None:
 
         write_tensors(path, tensors(), shard_bytes=total // 4 + 1)
         write_json(path / "config.json", config)
-        words = {f"<{index}>": index for index in range(VOCABULARY)}
+        words = {f"<{index}>": index for index in range(vocabulary)}
         Tokenizer(models.WordLevel(words, unk_token="<0>")).save(str(path / "tokenizer.json"))
 
 
-def _shapes(layers: int) -> dict[str, tuple[int, int]]:
+def _shapes(config: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """Rows and width of every tensor by name, sorted; a vector is one row."""
+    hidden, inner, rows = (
+        config[key] for key in ("hidden_size", "intermediate_size", "vocab_size")
+    )
     layer = {
-        "input_layernorm": (1, HIDDEN),
-        "mlp.down_proj": (HIDDEN, INTERMEDIATE),
-        "mlp.gate_proj": (INTERMEDIATE, HIDDEN),
-        "mlp.up_proj": (INTERMEDIATE, HIDDEN),
-        "post_attention_layernorm": (1, HIDDEN),
-        **{f"self_attn.{p}_proj": (HIDDEN, HIDDEN) for p in "qkvo"},
+        "input_layernorm": (1, hidden),
+        "mlp.down_proj": (hidden, inner),
+        "mlp.gate_proj": (inner, hidden),
+        "mlp.up_proj": (inner, hidden),
+        "post_attention_layernorm": (1, hidden),
+        **{f"self_attn.{p}_proj": (hidden, hidden) for p in "qkvo"},
     }
-    found = {
-        "lm_head.weight": (VOCABULARY, HIDDEN),
-        "model.embed_tokens.weight": (VOCABULARY, HIDDEN),
-    }
-    for number in range(layers):
+    found = {"lm_head.weight": (rows, hidden), "model.embed_tokens.weight": (rows, hidden)}
+    for number in range(config["num_hidden_layers"]):
         found |= {f"model.layers.{number}.{name}.weight": shape for name, shape in layer.items()}
-    return found | {"model.norm.weight": (1, HIDDEN)}
+    return found | {"model.norm.weight": (1, hidden)}
 
 
 def copy(source: Path, out: Path) -> None:

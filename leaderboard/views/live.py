@@ -5,6 +5,8 @@ from typing import Any
 
 import streamlit as st
 
+from harness import live_status
+from harness.home import home, snapshot_path
 from harness.store import view
 from leaderboard import data, shell
 from leaderboard.remaining import time_left, words
@@ -18,9 +20,11 @@ SIGNS = {
     "done": ":material/check_circle:",
     "failed": ":material/error:",
     "interrupted": ":material/pause_circle:",
+    "killed": ":material/error:",
 }
 
 NEXT = {
+    "killed": "It was killed: `harness run` goes on where it was.",
     "failed": "Some of the work failed: `harness run` says which, and tries it again.",
     "interrupted": "It was interrupted: `harness run` goes on where it was.",
 }
@@ -33,21 +37,30 @@ def main() -> None:
 
 @st.fragment(run_every=EVERY)
 def _runs() -> None:
-    found = data.ask(view.progress, shell.current().path)
+    path = shell.current().path
+    found = data.ask(view.progress, path)
+    # beside the scores, which come by snapshots: what the run itself says, from second to second
+    status = live_status.read(home()) if path == snapshot_path() else None
     if not found:
         shell.missing("Nothing was run yet.", "Run `make matrix`.")
         return
     running = [run for run in found if run["status"] == "running"]
+    if status and status["state"] == "crashed":
+        # the store cannot know: a killed run says nothing any more
+        lost = [run for run in running if run["run_id"] == status["run_id"]]
+        running = [run for run in running if run not in lost]
+        for run in lost:
+            run["status"] = "killed"
     if not running:
         st.info("Nothing is running. The newest runs are below; `harness run MATRIX` starts one.")
     for run in running:
-        _running(run)
+        _running(run, status if status and status["run_id"] == run["run_id"] else None)
     st.subheader("Runs")
     for run in [run for run in found if run["status"] != "running"][:20]:
         _ended(run)
 
 
-def _running(run: dict[str, Any]) -> None:
+def _running(run: dict[str, Any], status: dict[str, Any] | None) -> None:
     left = run["placed"] - run["scored"]
     with st.container(border=True):
         st.markdown(f"{SIGNS['running']} **{plain(run['matrix'])}**, {plain(run['run_id'])}")
@@ -57,17 +70,43 @@ def _running(run: dict[str, Any]) -> None:
         one, two, three = st.columns(3)
         one.metric("Running for", words(now - run["started"]))
         two.metric("Left", counted(left, "cell"))
-        estimate = time_left(run["started"], run["last"], now, run["cells"], left)
+        estimate = _estimate(run, status, now, left)
         three.metric(
             "Time left, about",
             words(estimate) if estimate is not None else "not known yet",
-            help="The cells that are left, at the pace of those that this run has scored",
+            help="What is left, cells or training, at the pace of what this run has done",
         )
-        if run["last"] and now - run["last"] > timedelta(minutes=15):
+        if status:
+            _doing(status)
+        elif run["last"] and now - run["last"] > timedelta(minutes=15):
             st.caption(
                 f"No new score for {words(now - run['last'])}: it may be training, or it was "
                 "killed, which leaves it listed as running. `harness run` goes on where it was."
             )
+
+
+def _estimate(
+    run: dict[str, Any], status: dict[str, Any] | None, now: datetime, left: int
+) -> timedelta | None:
+    """By the run itself, where it says so; else by the scores in the store."""
+    if status and status["seconds_left"] is not None:
+        since = now.timestamp() - status["written"]
+        return timedelta(seconds=max(status["seconds_left"] - since, 0))
+    return time_left(run["started"], run["last"], now, run["cells"], left)
+
+
+def _doing(status: dict[str, Any]) -> None:
+    """Training steps, and what was said last."""
+    steps = status["steps"]
+    if steps["total"]:
+        share = min(steps["done"] / steps["total"], 1.0)
+        st.progress(share, text=f"{share:.0%} of the training that was missing is done")
+    for step in status["training"]:
+        text = f"{plain(step['label'])}: step {step['done']:,} of {step['total']:,}"
+        st.progress(step["done"] / max(step["total"], 1), text=text)
+    if status["said"]:
+        lines = [f"{entry['kind']:<7} {entry['text']}" for entry in status["said"]]
+        st.code("\n".join(lines), language=None)
 
 
 def _ended(run: dict[str, Any]) -> None:

@@ -1,8 +1,11 @@
 """Every page opens, shows what the store holds, and says what to do where it holds nothing."""
 
+import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 
 from harness import store
@@ -133,6 +136,46 @@ def test_reproduce_names_everything_behind_a_score(snapshot: Path, opened: Open)
     ):  # fmt: skip
         assert part in words
     assert list(table(app)["step"])[:2] == ["maec-math", "f-cpt-a-math"]
+
+
+def status_of(run_id: str, **changes: object) -> dict[str, object]:
+    """A live.json as this very process would have written it."""
+    return {
+        "run_id": run_id,
+        "state": "running",
+        "written": datetime.now(UTC).timestamp(),
+        "seconds_left": 90.0,
+        "steps": {"done": 1.0, "total": 4.0},
+        "cells": {"done": 0, "total": 1},
+        "training": [{"label": "f-cpt-a **math**", "done": 30, "total": 120}],
+        "said": [{"at": 0, "kind": "made", "text": "<b>te</b>"}],
+        "pid": os.getpid(),
+        "process_started": psutil.Process().create_time(),
+        **changes,
+    }
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_live_shows_what_the_run_itself_says(home: Path, opened: Open, killed: bool) -> None:
+    fill(missing=[("maec", "science", "te", 1)])
+    with store.writer() as writer:
+        run = {
+            "run_id": "run-2", "matrix": "synthetic", "matrix_file": {},
+            "started": datetime.now(UTC) - timedelta(minutes=5), "commit": None, "dirty": None,
+            "versions": {}, "hardware": {},
+        }  # fmt: skip
+        writer.begin_run(run)
+        writer.snapshot(now=True)
+    # a process that started at another time than it says is another process
+    gone = {"process_started": 1.0} if killed else {}
+    (home / "live.json").write_text(json.dumps(status_of("run-2", **gone)), encoding="utf-8")
+    app = opened("live")
+    assert not app.exception
+    if killed:
+        assert "It was killed" in said(app) and not app.metric
+    else:
+        assert app.metric[-1].value.startswith("1 min ")
+        assert any("<b>te</b>" in block.value for block in app.code)
 
 
 def test_live_shows_what_is_done_and_left(home: Path, opened: Open) -> None:
