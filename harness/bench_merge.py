@@ -25,7 +25,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-ROUNDS = 3
+ROUNDS = 2
 TINY = 1_000_000
 """Parameters of the checkpoints that a process works on first."""
 

@@ -158,6 +158,28 @@ def above(origin: Array, trained: Array, begin: np.uint32, places: Array, bits: 
 
 
 @_exact
+def split(
+    bits: Array, products: Array, squares: Array, begin: int, end: int, inside: Array, each: Array
+) -> tuple[float, float, float, int]:
+    """Sums over the units with bits of at least ``end``; those from ``begin`` on one by one.
+
+    How many lie above, their products and squares summed, and how many lie inside: their bits
+    (int64) go to ``inside``, and 1, product and square to ``each`` (units, 3).
+    """
+    above, product, square, count = 0.0, 0.0, 0.0, 0
+    for i in range(bits.size):
+        if bits[i] >= end:
+            above += 1
+            product += products[i]
+            square += squares[i]
+        elif bits[i] >= begin:
+            inside[count] = bits[i]
+            each[count, 0], each[count, 1], each[count, 2] = 1, products[i], squares[i]
+            count += 1
+    return above, product, square, count
+
+
+@_exact
 def add_at(change: Array, places: Array, values: Array, factor: np.float32) -> None:
     """change[places] += factor·values; no place occurs twice."""
     for i in range(places.size):

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from maec.kernels import split
+
 DIGIT = 16
 """A bracket is a range of the upper 16 bits; the lower 16 tell its numbers apart."""
 
@@ -20,8 +22,12 @@ TOP = 0x7F80
 """The upper bits of infinity; those of NaN may be above, all numbers are below."""
 
 
-MORE = 2**17
+MORE = 2**19
 """Entries that a tally takes in before it looks which of them are equal."""
+
+
+DENSE = 16
+"""Places for a number, at most, for which numbers are counted rather than sorted."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,8 @@ TALLY_BYTES = 32
 
 def slack(share: float, blocks: int) -> float:
     """By how much of all numbers a sample from so many places may misplace the top ``share``."""
-    return float(3 * np.sqrt(share * (1 - share) / max(blocks, 1)))
+    # places count, though units at one place tell more than one unit would: two deviations will do
+    return float(2 * np.sqrt(share * (1 - share) / max(blocks, 1)))
 
 
 def bracket(sample: np.ndarray, share: float, blocks: int) -> Bracket:
@@ -116,11 +123,9 @@ class Tally:
 
 def tally(bits: np.ndarray, products: np.ndarray, squares: np.ndarray, where: Bracket) -> Tally:
     """The tally of entries with these ``bits`` (int32), r·l and r² (float64), of equal lengths."""
-    above = bits >= where.end
-    sums = np.array([above.sum(), products[above].sum(), squares[above].sum()], dtype=np.float64)
-    inside = np.flatnonzero((bits >= where.begin) & ~above)
-    each = np.stack([np.ones(len(inside)), products[inside], squares[inside]], axis=1)
-    return Tally(sums, bits[inside].astype(np.int64), each)
+    inside, each = np.empty(len(bits), dtype=np.int64), np.empty((len(bits), 3))
+    *sums, count = split(bits, products, squares, where.begin, where.end, inside, each)
+    return Tally(np.array(sums), inside[:count].copy(), each[:count].copy())
 
 
 def threshold(tallies: Iterable[Tally], wanted: int) -> tuple[int, int] | bool:
@@ -148,6 +153,16 @@ def threshold(tallies: Iterable[Tally], wanted: int) -> tuple[int, int] | bool:
 
 def _grouped(numbers: np.ndarray, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each number once, ascending, with the sums of its rows."""
-    found, group = np.unique(numbers, return_inverse=True)
-    added = [np.bincount(group, weights=column, minlength=len(found)) for column in sums.T]
-    return found, np.stack(added, axis=1) if len(found) else np.zeros((0, sums.shape[1]))
+    if not len(numbers):
+        return numbers, np.zeros((0, sums.shape[1]))
+    least = numbers.min()
+    span = int(numbers.max() - least) + 1
+    if span > DENSE * len(numbers):
+        found, group = np.unique(numbers, return_inverse=True)
+        added = [np.bincount(group, weights=column) for column in sums.T]
+        return found, np.stack(added, axis=1)
+    # counting is faster than sorting where numbers are close together, as in a bracket
+    group = numbers - least
+    present = np.flatnonzero(np.bincount(group))
+    added = [np.bincount(group, weights=column)[present] for column in sums.T]
+    return present + least, np.stack(added, axis=1)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from maec import chunks as chunk_cutting
 from maec.ability import AbilityWeights, Found, Located, Trained, widths
-from maec.arithmetic import Sparse, products, spread, square
+from maec.arithmetic import Sparse, above, by_unit, products, spread, square
 from maec.checkpoint import HASHED, Weights
 from maec.chunks import Chunk, Shapes, chunks, in_order, row_chunks, tracked
 from maec.combine import cosine, language_weights
@@ -29,10 +29,10 @@ from maec.provenance import Sources
 from maec.ranking import TALLY_BYTES, Bracket, Tally, bracket, slack, tally, threshold
 from maec.window import Piece, Window
 
-PLACES, NEIGHBOURS = 2**13, 64
+PLACES, NEIGHBOURS = 2**12, 64
 """Places that a sample is taken from, at least, and units taken at each."""
 
-MOST_PLACES, UNITS_PER_PLACE = 2**16, 2**15
+MOST_PLACES, UNITS_PER_PLACE = 2**16, 2**17
 """Large models have more places, so that fewer units lie near the threshold."""
 
 NOTHING = (1 << 31) - 1
@@ -185,9 +185,7 @@ def _near(part: Trained, piece: Piece, language: Tensor, width: int, where: Brac
     """The tally of a piece's units inside or above a bracket."""
     units, bits = part.above(piece, where.begin, width)
     weights = part.at(piece, spread(units, width))
-    ours, theirs = weights.values.double(), language[weights.places].double()
-    by_unit = ((factor * ours).view(-1, width).sum(dim=1).cpu() for factor in (theirs, ours))
-    return tally(bits.cpu().numpy(), *(column.numpy() for column in by_unit), where)
+    return tally(*by_unit(bits, weights, language, width), where)
 
 
 def _given(weights: Sparse, language: Tensor) -> Tally:
@@ -197,17 +195,21 @@ def _given(weights: Sparse, language: Tensor) -> Tally:
 
 def _sampled(models: Models, part: Sought) -> Bracket:
     """Where the threshold lies, going by units from places spread evenly over the model."""
-    unit = widths(models.shapes, models.granularity)
+    width = widths(models.shapes, models.granularity)
     total = sum(_units(models).values())
     step = max(total // _places(total), 1)
     sample, offset, places = [], 0, 0
     for name, units in _units(models).items():
-        for begin in range(-offset % step, units, step):
-            end, width = min(begin + NEIGHBOURS, units, begin + step), unit[name]
-            chunk = Chunk(name, begin * width, end * width)
-            for piece in Window(chunk, models.base, part.models[:1], models.device).pieces(width):
-                sample.append(part.trained.above(piece, 0, width)[1].cpu().numpy())
-            places += 1
+        begins = range(-offset % step, units, step)
+        pieces = [(begin, min(begin + NEIGHBOURS, units, begin + step)) for begin in begins]
+        if pieces:
+            entries = [(a * width[name], b * width[name]) for a, b in pieces]
+            origin, trained = (
+                torch.cat([model.read_entries(name, a, b) for a, b in entries])
+                for model in (models.base, part.trained.model)
+            )
+            sample.append(above(origin, trained, 0, width[name])[1].numpy())
+        places += len(pieces)
         offset += units
     return bracket(np.concatenate(sample) if sample else np.zeros(0, np.int32), part.k1, places)
 

@@ -31,7 +31,12 @@ def commands() -> list[str]:
 
 def surroundings(home: Path) -> dict[str, str]:
     # what `make test` does by default would run this very test again
-    return {**environment(home), "TESTS": "tests/harness/test_identity.py"}
+    results = str(home / "results")
+    return {
+        **environment(home),
+        "MAEC_RESULTS": results,
+        "TESTS": "tests/harness/test_identity.py",
+    }
 
 
 def test_the_two_commands_come_first() -> None:
