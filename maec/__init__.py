@@ -7,6 +7,7 @@ Large Language Models", EMNLP 2025 (arXiv 2410.07825).  Checkpoints in, checkpoi
     train       continual pre-training: all parameters, LoRA, or key neurons only
     extract     ability weights R(A), kept as a sparse pack
     combine     language weights, similarity, selection, and the sum that is the result
+    arithmetic  those sums on whatever device: compiled loops (kernels) or torch
     recipe      every symbol of the method as one validated object
     language    language codes
     merge       a recipe becomes a checkpoint

@@ -138,6 +138,18 @@ def test_reproduce_names_everything_behind_a_score(snapshot: Path, opened: Open)
     assert list(table(app)["step"])[:2] == ["maec-math", "f-cpt-a-math"]
 
 
+def begin_another_run() -> None:
+    """A run of the same matrix, five minutes old, that has scored nothing yet."""
+    with store.writer() as writer:
+        run = {
+            "run_id": "run-2", "matrix": "synthetic", "matrix_file": {},
+            "started": datetime.now(UTC) - timedelta(minutes=5), "commit": None, "dirty": None,
+            "versions": {}, "hardware": {},
+        }  # fmt: skip
+        writer.begin_run(run)
+        writer.snapshot(now=True)
+
+
 def status_of(run_id: str, **changes: object) -> dict[str, object]:
     """A live.json as this very process would have written it."""
     return {
@@ -158,14 +170,7 @@ def status_of(run_id: str, **changes: object) -> dict[str, object]:
 @pytest.mark.parametrize("killed", [False, True])
 def test_live_shows_what_the_run_itself_says(home: Path, opened: Open, killed: bool) -> None:
     fill(missing=[("maec", "science", "te", 1)])
-    with store.writer() as writer:
-        run = {
-            "run_id": "run-2", "matrix": "synthetic", "matrix_file": {},
-            "started": datetime.now(UTC) - timedelta(minutes=5), "commit": None, "dirty": None,
-            "versions": {}, "hardware": {},
-        }  # fmt: skip
-        writer.begin_run(run)
-        writer.snapshot(now=True)
+    begin_another_run()
     # a process that started at another time than it says is another process
     gone = {"process_started": 1.0} if killed else {}
     (home / "live.json").write_text(json.dumps(status_of("run-2", **gone)), encoding="utf-8")
@@ -180,14 +185,7 @@ def test_live_shows_what_the_run_itself_says(home: Path, opened: Open, killed: b
 
 def test_live_shows_what_is_done_and_left(home: Path, opened: Open) -> None:
     fill(missing=[("maec", "science", "te", 1)])
-    with store.writer() as writer:
-        run = {
-            "run_id": "run-2", "matrix": "synthetic", "matrix_file": {},
-            "started": datetime.now(UTC) - timedelta(minutes=5), "commit": None, "dirty": None,
-            "versions": {}, "hardware": {},
-        }  # fmt: skip
-        writer.begin_run(run)
-        writer.snapshot(now=True)
+    begin_another_run()
     app = opened("live")
     assert [
         metric.value.rsplit(" ", 2)[0] if "min" in metric.value else metric.value
