@@ -66,7 +66,8 @@ def configured(shown: pd.DataFrame) -> dict[str, Any]:
             width=130,
             help="The best of the methods shown that have every score, and whether another is "
             "worse by more than chance: Holm p ≤ 0.05 and below it in every seed. “Not shown "
-            "worse” is not to say that they are equal",
+            "worse” is not to say that they are equal. An upper reference trains on ability data "
+            "in the target languages, which the others may not use: it does not compete",
         ),
     }
     for column in shown.columns:

@@ -22,7 +22,7 @@ from maec.errors import InputError, nearest
 
 FOLDER = Path(__file__).parent
 
-Family = Literal["reference", "training-based", "merging", "maec", "ablation"]
+Family = Literal["reference", "upper-reference", "training-based", "merging", "maec", "ablation"]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from harness.steps import Step
 
 INFO = Info(
     title="CPT on translated ability data",
-    family="training-based",
+    family="upper-reference",
     data="C_L0,A + C_Lj,A",
     translated=True,
 )

@@ -12,7 +12,7 @@ from maec.errors import InputError
 
 VERDICTS = {"wins": "MAEC wins", "loses": "MAEC loses", "ties": "no difference shown"}
 
-BASELINES = ("training-based", "merging", "reference")
+BASELINES = ("training-based", "upper-reference", "merging", "reference")
 
 MUST_BEAT = ("tv", "f-cpt-a")
 """Methods of the same data that MAEC has to beat to be worth its steps."""

@@ -69,6 +69,7 @@ def export(
         )
     path = out or results() / release
     require_new(path)
+    made_by = machine.commit()  # before there is a new folder, which would count as a change
     with reader() as connection:
         if connection is None:
             raise InputError(f"{home()}: nothing was run here yet; `make matrix` starts")
@@ -78,7 +79,7 @@ def export(
             connection.create_function(name, function, ["VARCHAR"], "VARCHAR")
         with new_folder(path) as folder:
             files = _write_tables(connection, chosen, folder)
-            manifest = _manifest(connection, release, chosen, licence, files)
+            manifest = _manifest(connection, release, chosen, licence, files, made_by)
             text = json.dumps(manifest.model_dump(), indent=1, ensure_ascii=False)
             (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
     return path
@@ -211,8 +212,9 @@ def _manifest(
     matrices: Sequence[str],
     licence: str,
     files: Mapping[str, File],
+    made_by: tuple[str | None, bool | None],
 ) -> Manifest:
-    commit, dirty = machine.commit()
+    commit, dirty = made_by
     counts = connection.execute(
         "SELECT matrix, count(*), count(cell) FROM placements "
         "WHERE matrix IN (SELECT unnest(?)) GROUP BY matrix ORDER BY matrix",

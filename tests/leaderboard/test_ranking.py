@@ -11,7 +11,7 @@ from harness.store import view
 from leaderboard import downloads, frames
 from tests.leaderboard.conftest import Open
 from tests.leaderboard.looking import link, query, said, table
-from tests.leaderboard.synthetic import RESPONSES, fill, score
+from tests.leaderboard.synthetic import FAMILIES, RESPONSES, fill, score
 
 
 def test_the_ranking_shows_the_stores_scores(snapshot: Path, opened: Open) -> None:
@@ -27,6 +27,19 @@ def test_the_ranking_shows_the_stores_scores(snapshot: Path, opened: Open) -> No
     assert shown["against the best"].iloc[0] == "best"
     assert shown.loc["base", "against the best"] == "worse"
     assert shown.loc["base", "p"] < 0.05
+
+
+def test_an_upper_reference_does_not_compete(
+    home: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upper = ("CPT on translated ability data", "upper-reference")
+    monkeypatch.setitem(FAMILIES, "maec", upper)  # which has the most right answers here
+    fill()
+    shown = table(opened()).set_index("method")
+    assert shown["targets"].idxmax() == "maec"
+    assert shown.loc["maec", "against the best"] == "upper reference"
+    assert pd.isna(shown.loc["maec", "p"]) and shown.loc["maec", "±"] > 0
+    assert shown.loc["tv", "against the best"] == "best"
 
 
 def test_the_ranking_says_unit_n_and_uncertainty(snapshot: Path, opened: Open) -> None:
