@@ -19,7 +19,7 @@ FAMILIES = {
     "training-based": "training-based",
     "merging": "merging",
     "reference": "reference",
-    "upper-reference": "upper reference: data in the targets",
+    "upper-reference": "upper reference",
     "reported": "reported by others",
 }
 """What a method's family is called on the pages; another one is called what it is."""
