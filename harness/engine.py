@@ -79,9 +79,10 @@ class _Vllm:
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-        from harness.vllm_cpu import answer_for_vllm
+        from harness.vllm_cpu import answer_for_vllm, stand_beside_llvmlite
 
         answer_for_vllm()
+        stand_beside_llvmlite()
         import torch
         from lm_eval.models.vllm_causallms import VLLM
 

@@ -1,6 +1,8 @@
 """One live engine, many models: it answers as transformers does, and never with stale weights."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -254,3 +256,19 @@ def test_both_engines_give_the_same_answers_item_by_item(
                 assert one.get("loglikelihoods", []) == pytest.approx(
                     two.get("loglikelihoods", []), abs=1e-3
                 )
+
+
+def test_an_engine_starts_where_merges_were_compiled_before() -> None:
+    """In a process of its own: vLLM looks at every module, and compiled loops bring llvmlite."""
+    program = (
+        "if __name__ == '__main__':\n"
+        "    import numpy as np\n"
+        "    from maec import kernels\n"
+        "    assert kernels.square(np.ones(3, dtype=np.float32)) == 3\n"
+        "    from harness import engine\n"
+        "    from harness.spec import Engine\n"
+        "    from harness.world import EMBEDDED_BASE\n"
+        "    engine.start(Engine(), EMBEDDED_BASE)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
