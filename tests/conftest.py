@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# half of hypothesis' own number: the whole suite has to end in a quarter of an hour on two cores
+settings.register_profile("project", max_examples=50)
+settings.load_profile("project")
 
 CHECKOUT = Path(__file__).parent.parent
 NANO = "harness/matrices/nano.yaml"

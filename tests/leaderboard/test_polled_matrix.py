@@ -80,7 +80,7 @@ def test_a_leaderboard_that_is_polled_sees_only_whole_cells_and_disturbs_no_run(
     assert {status["state"] for status in told} <= {"running", "done"}
     for part in ("steps", "cells"):
         done = [status[part]["done"] for status in told]
-        assert done == sorted(done) and len(set(done)) > 2
+        assert done == sorted(done) and len(set(done)) > 1
         assert len({status[part]["total"] for status in told}) == 1
     last = live_status.read(home)
     assert last["state"] == "done"
