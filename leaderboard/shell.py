@@ -109,6 +109,14 @@ def missing(what: str, remedy: str) -> None:
     st.info(f"{what} {remedy}")
 
 
+def unscored(rows: pd.DataFrame) -> bool:
+    """Whether none of ``rows`` has a score; then says so, and where to look."""
+    if not rows["score"].isna().all():
+        return False
+    missing("No cell of this matrix is scored yet.", "The page Live says what is left.")
+    return True
+
+
 def _source() -> Source:
     found = data.sources()
     by_name = {source.name: source for source in found}

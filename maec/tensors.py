@@ -76,13 +76,7 @@ class TensorInfo:
 
     def read(self) -> Tensor:
         """The tensor in its stored dtype, in memory of its own."""
-        import torch
-
-        tensor = torch.empty(self.shape, dtype=getattr(torch, TORCH_NAME[self.dtype]))
-        with self.file.open("rb", buffering=0) as stream:
-            stream.seek(self.begin)
-            _read_into(stream, tensor.flatten().view(torch.uint8).numpy(), self.file)
-        return tensor
+        return self.read_entries(0, self.numel).view(self.shape)
 
     def read_entries(self, begin: int, end: int) -> Tensor:
         """Entries ``begin`` to ``end``, in row-major order, flat, in memory of their own."""

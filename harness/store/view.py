@@ -18,7 +18,7 @@ _PLACED = [
     *("matrix", "pivot", "embedded", "split", "variant", "method", "title", "family"),
     *("ability", "asked", "language", "seed", "score", "stderr", "known", "new"),
     *("n", "created", "run_id", "fingerprint", "model_key", "model_path", "task", "task_path"),
-    *("cell"),
+    "cell",
 ]
 _JSON = {"matrix_file", "versions", "hardware", "engine", "metrics"}
 """By name, since files of a released set may have them as text."""

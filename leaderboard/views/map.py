@@ -11,8 +11,7 @@ def main() -> None:
     shown = shell.current()
     shell.title("Map", "Percent correct by method and language; dark is low, bright is high.")
     rows = shown.rows()
-    if rows["score"].isna().all():
-        shell.missing("No cell of this matrix is scored yet.", "The page Live says what is left.")
+    if shell.unscored(rows):
         return
     left, right = st.columns([2, 2])
     families = left.multiselect(

@@ -16,8 +16,7 @@ def main() -> None:
     shown = shell.current()
     shell.title("Ranking", "Which method is best, in which language, and by more than chance.")
     everything = shown.rows()
-    if everything["score"].isna().all():
-        shell.missing("No cell of this matrix is scored yet.", "The page Live says what is left.")
+    if shell.unscored(everything):
         return
     asked = filters(everything)
     rows = asked.apply(everything)

@@ -16,11 +16,9 @@ def main() -> None:
     shown = shell.current()
     shell.title("Reproduce and cite", "What made a score, how to make it again, how to cite it.")
     rows = shown.rows()
-    rows = rows[rows["score"].notna()]
-    if rows.empty:
-        shell.missing("No cell of this matrix is scored yet.", "The page Live says what is left.")
+    if shell.unscored(rows):
         return
-    row = _chosen(rows)
+    row = _chosen(rows[rows["score"].notna()])
     cell = data.ask(view.provenance, shown.path, row["cell"])
     if cell is None:
         shell.missing("This cell is not in the source any more.", "Reload the page.")
