@@ -12,7 +12,10 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
-from harness.compare import BATCH, LEVEL, RESAMPLES, RNG
+from harness.compare import LEVEL, RESAMPLES, RNG
+
+BATCH = 256
+"""Resamples at a time."""
 
 PLACE = ["ability", "language", "item"]
 QUESTION = ["ability", "item"]
@@ -96,25 +99,29 @@ def _permutation_p(questions: np.ndarray, resamples: int) -> np.ndarray:
     """
     # a sign flip of zeros changes nothing
     questions = questions[(questions != 0).any(axis=1)]
+    whole = questions.sum(axis=0)
     # rounded, so that sums which differ by the order of adding are equal
-    seen = np.abs(questions.sum(axis=0)).round(12)
+    seen = np.abs(whole).round(12)
     extreme, drawn = np.zeros(questions.shape[1]), 0
     exact = 2 ** len(questions) <= resamples
-    for signs in _signs(len(questions), None if exact else resamples):
-        extreme += (np.abs(signs @ questions).round(12) >= seen).sum(axis=0)
-        drawn += len(signs)
+    for kept in _kept(len(questions), None if exact else resamples):
+        # Σ ±x is twice the sum of those that keep their sign, less the whole
+        extreme += (np.abs(2 * (kept @ questions) - whole).round(12) >= seen).sum(axis=0)
+        drawn += len(kept)
     # of random draws, what was seen is one more
     p = extreme / drawn if exact else (extreme + 1) / (drawn + 1)
     return np.where((questions != 0).sum(axis=0) < 2, 1.0, p)
 
 
-def _signs(questions: int, resamples: int | None) -> Iterator[np.ndarray]:
-    """Rows of signs: all of them, or so many random ones, in batches."""
+def _kept(questions: int, resamples: int | None) -> Iterator[np.ndarray]:
+    """Rows that say which questions keep their sign (1 or 0): all of them, or so many random ones,
+    a few at a time, which fit into a processor's cache."""
     if resamples is None:
-        every = list(itertools.product((1.0, -1.0), repeat=questions))
+        every = list(itertools.product((1.0, 0.0), repeat=questions))
         yield np.array(every).reshape(len(every), questions)
         return
     rng = np.random.default_rng(RNG)
     for start in range(0, resamples, BATCH):
-        size = (min(BATCH, resamples - start), questions)
-        yield rng.integers(0, 2, size=size, dtype=np.int8) * 2.0 - 1.0
+        size = (min(BATCH, resamples - start), -(-questions // 8))
+        bits = rng.integers(0, 256, size=size, dtype=np.uint8)
+        yield np.unpackbits(bits, axis=1, count=questions).astype(float)

@@ -3,6 +3,7 @@
 What pages import is imported before the server starts, or its first visitor would wait for it.
 """
 
+import gc
 import sys
 from pathlib import Path
 
@@ -16,6 +17,8 @@ def main() -> None:
     import leaderboard.ranking_files
     import leaderboard.shell  # noqa: F401
 
+    # statsmodels collects garbage in every test, and would look through all these modules each time
+    gc.freeze()
     sys.argv[:1] = ["streamlit", "run", str(Path(__file__).with_name("app.py"))]
     sys.exit(cli.main())
 
