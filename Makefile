@@ -20,7 +20,7 @@ matrix: $(READY)  ## run MATRIX (default: harness/matrices/micro.yaml) and print
 	@$(BIN)/harness run $(MATRIX)
 
 test: $(READY)  ## run every test that this machine can
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 setup: $(READY)  ## build .venv from the locked environment
 

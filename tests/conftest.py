@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 # half of hypothesis' own number: the whole suite has to end in a quarter of an hour on two cores
@@ -47,11 +48,18 @@ def make_matrix(home: Path) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="session")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home of a nano matrix that ran to its end, and its output as ``ran/stdout``."""
-    home = tmp_path_factory.mktemp("ran")
-    done = make_matrix(home)
-    assert done.returncode == 0, done.stderr[-3000:]
-    (home / "stdout").write_text(done.stdout, encoding="utf-8")
+    """The home of a nano matrix that ran to its end, and its output as ``ran/stdout``.
+
+    Side by side, the first process of pytest that needs it makes it for all of them.
+    """
+    together = "PYTEST_XDIST_WORKER" in os.environ
+    shared = tmp_path_factory.getbasetemp().parent if together else tmp_path_factory.mktemp("ran")
+    home = shared / "ran"
+    with FileLock(shared / "ran.lock"):
+        if not (home / "stdout").is_file():
+            done = make_matrix(home)
+            assert done.returncode == 0, done.stderr[-3000:]
+            (home / "stdout").write_text(done.stdout, encoding="utf-8")
     return home
 
 

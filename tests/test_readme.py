@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,6 +40,12 @@ def surroundings(home: Path) -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="module")
+def own(ran: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the home of a matrix that ran: some commands write to it."""
+    return shutil.copytree(ran, tmp_path_factory.mktemp("readme") / "home")
+
+
 def test_the_two_commands_come_first() -> None:
     assert commands()[:2] == ["make matrix", "make test"]
 
@@ -48,20 +55,20 @@ def test_the_two_commands_come_first() -> None:
     "command",
     [c for c in commands() if not c.startswith("maec ") and c != "make leaderboard"],
 )
-def test_every_command_of_the_readme_runs(ran: Path, command: str) -> None:
+def test_every_command_of_the_readme_runs(own: Path, command: str) -> None:
     done = subprocess.run(
-        command, shell=True, cwd=CHECKOUT, env=surroundings(ran), capture_output=True, text=True
+        command, shell=True, cwd=CHECKOUT, env=surroundings(own), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
 @pytest.mark.slow
-def test_make_leaderboard_serves_the_page(ran: Path) -> None:
+def test_make_leaderboard_serves_the_page(own: Path) -> None:
     server = subprocess.Popen(
         "make leaderboard",
         shell=True,
         cwd=CHECKOUT,
-        env={**surroundings(ran), "STREAMLIT_SERVER_PORT": "8517"},
+        env={**surroundings(own), "STREAMLIT_SERVER_PORT": "8517"},
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
