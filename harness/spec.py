@@ -243,13 +243,7 @@ def load_matrix(path: Path) -> Matrix:
 
 def _check_names(matrix: Matrix) -> None:
     where = matrix.file
-    for key, codes in (("pivot", [matrix.pivot]), ("languages", matrix.languages)):
-        for index, code in enumerate(codes):
-            try:
-                languages.get(code)
-            except InputError as error:
-                place = key if key == "pivot" else f"{key}[{index}]"
-                raise InputError(f"{where}: {place}: {error}") from None
+    _check_languages(matrix)
     if matrix.pivot in matrix.languages:
         raise InputError(
             f"{where}: languages: '{matrix.pivot}' is the pivot, which always has a column; "
@@ -313,6 +307,21 @@ def _check_abilities(matrix: Matrix) -> None:
                 f"{matrix.file}: tasks: '{ability}' is not among abilities "
                 f"({', '.join(matrix.abilities)}); add it there or drop its task"
             )
+
+
+def _check_languages(matrix: Matrix) -> None:
+    from harness.embedded import lexicon
+
+    # questions that no file holds are written in the embedded world's words
+    written = any(ability not in matrix.tasks for ability in matrix.abilities)
+    targets = ((f"languages[{index}]", code) for index, code in enumerate(matrix.languages))
+    for place, code in (("pivot", matrix.pivot), *targets):
+        try:
+            languages.get(code)
+            if written:
+                lexicon.load(code)
+        except InputError as error:
+            raise InputError(f"{matrix.file}: {place}: {error}") from None
 
 
 def _refuse_repeats(where: Path, key: str, values: Sequence[Any], advice: str = "") -> None:

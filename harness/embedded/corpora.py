@@ -13,6 +13,7 @@ from harness.embedded import lexicon
 from harness.embedded.lexicon import Language, concepts, load, pivot
 from harness.embedded.meanings import Draw, Half, Quantities, claim, description, quantities
 from harness.embedded.sentences import Sentence, Switching, render
+from harness.languages import path_of
 from maec.errors import InputError, nearest
 
 VERSION = 2
@@ -222,9 +223,12 @@ def fingerprint(*languages: str) -> str:
 
     Covers the pivot's file too, because every corpus holds pivot text, and VERSION, which stands
     for the code.
+
+    Raises:
+        InputError: one of them has no lexicon, or one that does not fit.
     """
-    named = sorted({*(languages or lexicon.codes()), pivot().code})
-    files = [lexicon.CONCEPTS, *(lexicon.LANGUAGES / f"{code}.yaml" for code in named)]
+    spoken = {load(code).code for code in languages or lexicon.codes()}
+    files = [lexicon.CONCEPTS, *(path_of(code) for code in sorted({*spoken, pivot().code}))]
     state = hashlib.sha256(f"version {VERSION}\n".encode())
     for file in files:
         state.update(f"{file.name}\n".encode() + file.read_bytes())

@@ -1,7 +1,8 @@
 """The words of the embedded world: one file a language, read and checked.
 
 ``concepts.yaml`` says what there is to talk about; ``../languages/XX.yaml`` says under ``lexicon``
-how one language says it. A language is added by adding its file: nothing else lists languages.
+how one language says it. A language is added by adding its file: nothing else lists languages. A
+file without ``lexicon`` is a language of other worlds only.
 """
 
 import hashlib
@@ -14,10 +15,10 @@ from typing import Any
 
 import yaml
 
+from harness import languages
 from maec.errors import InputError, nearest
 
 CONCEPTS = Path(__file__).with_name("concepts.yaml")
-LANGUAGES = Path(__file__).parent.parent / "languages"
 
 SLOT = re.compile(r"\{(\w+)(?:\.(\w+))?\}")
 """A slot of a pattern: ``{object}`` is the word, ``{object.the}`` a form that goes with it."""
@@ -67,14 +68,9 @@ class Word:
 
 
 @dataclass(frozen=True)
-class Language:
-    """One language file. ``new`` holds the concepts whose words the base has never seen."""
+class Language(languages.Language):
+    """A language and its lexicon. ``new`` holds concepts whose words the base has never seen."""
 
-    code: str
-    name: str
-    native_name: str
-    script: str
-    resource: str
     pretrained: bool
     agreement: Mapping[str, Mapping[str, str]]
     words: Mapping[str, Word]
@@ -133,23 +129,23 @@ def labels(name: str) -> tuple[str, ...]:
 
 
 def codes() -> tuple[str, ...]:
-    """The codes of all languages that have a file, sorted."""
-    return tuple(sorted(path.stem for path in LANGUAGES.glob("*.yaml")))
+    """The codes of all languages that have a lexicon, sorted."""
+    return tuple(code for code in languages.available() if languages.lexicon(code) is not None)
 
 
 def pivot() -> Language:
     """The one language with ability text."""
-    found = [language for language in map(load, codes()) if language.is_pivot]
+    found = [code for code in languages.available() if languages.get(code).resource == "pivot"]
     if len(found) != 1:
         raise InputError(
-            f"{LANGUAGES}: {len(found)} languages have 'resource: pivot'; exactly one must"
+            f"{languages.FOLDER}: {len(found)} languages have 'resource: pivot'; exactly one must"
         )
-    return found[0]
+    return load(found[0])
 
 
 def pretrained() -> tuple[Language, ...]:
     """The languages of the base's own pre-training, the pivot first."""
-    known = [language for language in map(load, codes()) if language.pretrained]
+    known = [load(code) for code in codes() if languages.lexicon(code).get("pretrained")]
     return tuple(sorted(known, key=lambda language: (not language.is_pivot, language.code)))
 
 
@@ -157,35 +153,29 @@ def load(code: str) -> Language:
     """The language ``code``.
 
     Raises:
-        InputError: no such file, or a file that does not fit ``concepts.yaml`` and ``SLOTS``.
+        InputError: no such file, or one whose lexicon is missing or does not fit
+            ``concepts.yaml`` and ``SLOTS``.
     """
-    return _load(code, LANGUAGES)
+    return _load(code, languages.path_of(code))
 
 
 @cache
-def _load(code: str, folder: Path) -> Language:
-    path = folder / f"{code}.yaml"
-    if not path.is_file():
-        known = codes()
+def _load(code: str, path: Path) -> Language:
+    language, lexicon = languages.get(code), languages.lexicon(code)
+    if lexicon is None:
         raise InputError(
-            f"language '{code}': no file {path}{nearest(code, known)} "
-            f"(there are {', '.join(known)}; a new language needs that one file)"
+            f"{path}: there is no lexicon, which the embedded world needs to write in "
+            f"{language.name}; add one (see es.yaml), or leave '{code}' out of this matrix"
         )
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    return _checked(code, path, raw)
+    return checked(language, lexicon, path)
 
 
-def _checked(code: str, path: Path, raw: Any) -> Language:
-    top = _mapping(path, "the file", raw)
-    for key in ("name", "native_name", "script", "resource", "lexicon"):
-        if key not in top:
-            raise InputError(f"{path}: '{key}' is missing; give it (see en.yaml)")
-    if top["resource"] not in ("pivot", "high", "low"):
-        raise InputError(f"{path}: resource: '{top['resource']}'; allowed are pivot, high, low")
-    lexicon = _mapping(path, "lexicon", top["lexicon"])
+def checked(language: languages.Language, lexicon: Mapping[str, Any], path: str | Path) -> Language:
+    """``language`` with its lexicon; ``path`` says where that was read.
+
+    Raises:
+        InputError: it does not fit ``concepts.yaml`` and ``SLOTS``.
+    """
     allowed = ("pretrained", "agreement", "words", "patterns", "glosses", "new")
     for key in lexicon:
         if key not in allowed:
@@ -199,15 +189,12 @@ def _checked(code: str, path: Path, raw: Any) -> Language:
     }
     words = _words(path, _mapping(path, "words", lexicon.get("words")))
     patterns = _patterns(path, _mapping(path, "patterns", lexicon.get("patterns")))
-    pretrained_here = bool(lexicon.get("pretrained", False))
-    pivotal = top["resource"] == "pivot"
-    language = Language(
-        code=code,
-        name=str(top["name"]),
-        native_name=str(top["native_name"]),
-        script=str(top["script"]),
-        resource=top["resource"],
-        pretrained=pretrained_here,
+    in_base = bool(lexicon.get("pretrained", False))
+    pivotal = language.resource == "pivot"
+    new = frozenset() if pivotal else _new(language.code, path, in_base, lexicon.get("new"))
+    found = Language(
+        **vars(language),
+        pretrained=in_base,
         agreement=agreement,
         words=words,
         patterns=patterns,
@@ -215,10 +202,10 @@ def _checked(code: str, path: Path, raw: Any) -> Language:
             str(k): str(v)
             for k, v in _mapping(path, "glosses", lexicon.get("glosses") or {}).items()
         },
-        new=frozenset() if pivotal else _new(code, path, pretrained_here, lexicon.get("new")),
+        new=new,
     )
-    _check_forms(path, language)
-    return language
+    _check_forms(path, found)
+    return found
 
 
 def _words(path: Path, listed: Mapping[str, Any]) -> dict[str, Word]:

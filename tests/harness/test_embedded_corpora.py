@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from harness import languages
 from harness.embedded import corpora, items, lexicon
 
 LANGUAGES = ("en", "es", "zh", "bn", "te")
@@ -23,7 +24,7 @@ def vocabulary() -> dict[str, tuple[str, str]]:
     category = {c: name for name, group in listed.items() if name != "rules" for c in group}
     found: dict[str, tuple[str, str]] = {}
     for code in LANGUAGES:
-        file = yaml.safe_load((lexicon.LANGUAGES / f"{code}.yaml").read_text(encoding="utf-8"))
+        file = yaml.safe_load((languages.FOLDER / f"{code}.yaml").read_text(encoding="utf-8"))
         for concept, entry in file["lexicon"]["words"].items():
             word = entry["word"] if isinstance(entry, dict) else entry
             found[word] = (category[concept], concept)
@@ -291,13 +292,13 @@ def test_text_is_a_function_of_its_arguments_alone() -> None:
 
 def test_fingerprints_change_with_their_own_language_only(tmp_path, monkeypatch) -> None:
     before = {code: corpora.fingerprint(code) for code in LANGUAGES}
-    for path in lexicon.LANGUAGES.glob("*.yaml"):
+    for path in languages.FOLDER.glob("*.yaml"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "es.yaml").write_text(
         (tmp_path / "es.yaml").read_text(encoding="utf-8").replace("libros", "tomos"),
         encoding="utf-8",
     )
-    monkeypatch.setattr(lexicon, "LANGUAGES", tmp_path)
+    monkeypatch.setattr(languages, "FOLDER", tmp_path)
     after = {code: corpora.fingerprint(code) for code in LANGUAGES}
     assert [code for code in LANGUAGES if before[code] != after[code]] == ["es"]
 
