@@ -242,6 +242,39 @@ def export(
 
 
 @app.command()
+def add_language(
+    code: Annotated[str, typer.Argument(metavar="CODE", help="BCP 47, such as sw or zh-Hant.")],
+    name: Annotated[str | None, typer.Option(help="In English.")] = None,
+    native_name: Annotated[str | None, typer.Option(help="In the language itself.")] = None,
+    script: Annotated[str | None, typer.Option(help="Such as Latin or Cyrillic.")] = None,
+    resource: Annotated[
+        str | None, typer.Option(metavar="high|low", help="How much text and data there is.")
+    ] = None,
+    lexicon: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Words and patterns for the embedded world (YAML)."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="By default harness/languages/CODE.yaml.")
+    ] = None,
+) -> None:
+    """Write the one file that a new language needs, and say what is missing in it."""
+    from harness.add_language import add
+
+    added = add(
+        code,
+        name=name,
+        native_name=native_name,
+        script=script,
+        resource=resource,
+        lexicon=lexicon,
+        out=out,
+    )
+    for line in added.lines():
+        print(line)
+
+
+@app.command()
 def status() -> None:
     """Say what was run here, and what the store and the artifacts hold."""
     from rich.table import Table

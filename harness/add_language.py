@@ -1,0 +1,285 @@
+"""The file of a new language: all that libraries know of it, and what is still missing."""
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from textwrap import fill, indent
+
+import yaml
+from langcodes import Language as Tag
+from langcodes import LanguageTagError, standardize_tag, tag_is_valid
+from langcodes.data_dicts import LIKELY_SUBTAGS
+from language_data.names import code_to_names
+
+from harness import languages
+from harness.embedded import lexicon as embedded
+from harness.languages import Language
+from maec.errors import InputError, nearest
+from maec.language import ISO_639_1, language_code
+
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "math": ("mgsm_direct_{}", "mgsm_native_cot_{}"),
+    "science": ("arc_{}", "m_mmlu_{}", "global_mmlu_full_{}_stem"),
+    "other": ("belebele_{}", "global_mmlu_full_{}", "hellaswag_{}", "mmlu_prox_{}", "xnli_{}"),
+}
+"""lm-eval's tasks that exist in many languages, by the ability that they ask for."""
+
+HIGH = "ar de en es fr ja zh ca cs eu fa fi hi hr hu it ko nl pl pt ru sr sv tr vi"
+"""Classes 5 and 4 of the taxonomy of Joshi et al. 2020, languages with much text and much of it
+labelled. All others count as low-resource, as Bengali (3) and Telugu (1) do in the MAEC paper."""
+
+TAXONOMY = "Joshi et al. 2020 (https://aclanthology.org/2020.acl-main.560)"
+
+_SPELLED = re.compile(r"[a-z]{2,3}(_[A-Za-z]{4})?(_[A-Za-z]{2})?")
+"""How lm-eval writes a language in a task's name: sw, swh_Latn, sw_ke."""
+
+SCRIPTS = {"Hans": "Han", "Hant": "Han", "Beng": "Bengali"}
+"""Scripts that CLDR does not call as Unicode does."""
+
+NO_LANGUAGE = ("mis", "mul", "zxx")
+"""ISO 639's codes for uncoded languages, several, and none."""
+
+
+@dataclass(frozen=True)
+class Added:
+    """A language file that was written; ``missing`` is what it lacks, in words."""
+
+    path: Path
+    language: Language
+    tasks: Mapping[str, list[str]]
+    missing: list[str]
+
+    def lines(self) -> list[str]:
+        """What was done, for people."""
+        path, new = self.path.resolve(), self.language
+        shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        return [
+            f"{shown}: {new.name}, {new.native_name}, {new.script} script, {new.resource} resource",
+            f"lm-eval {_version('lm-eval')} has: {_listed(self.tasks, *FAMILIES)}",
+            *(f"missing: {what}" for what in self.missing),
+        ]
+
+
+def add(
+    code: str,
+    *,
+    name: str | None = None,
+    native_name: str | None = None,
+    script: str | None = None,
+    resource: str | None = None,
+    lexicon: Path | None = None,
+    out: Path | None = None,
+) -> Added:
+    """Write the file of the language ``code``; what is given wins over what libraries know.
+
+    ``lexicon`` is a file of what shall stand under ``lexicon``; ``out`` is where to write, by
+    default where the harness looks.
+
+    Raises:
+        InputError: ``code`` is no code of a language, or not in its usual form; the file exists or
+            cannot be written; the lexicon does not fit.
+    """
+    if resource not in (None, "high", "low"):
+        raise InputError(f"--resource: '{resource}'; allowed are high, low")
+    tag = _tag(code)
+    path = out or languages.path_of(code)
+    _require_new(path)
+    given = {"name": name, "native_name": native_name, "script": script, "resource": resource}
+    given = {key: value for key, value in given.items() if value is not None}
+    language = replace(_known(tag, given), **given)
+    tasks = lm_eval_tasks(code)
+    words = _lexicon_text(language, lexicon) if lexicon else ""
+    _write(path, _text(language, tasks, given) + words)
+    return Added(path, language, tasks, list(_missing(tag, language, tasks, given, bool(words))))
+
+
+def lm_eval_tasks(code: str) -> dict[str, list[str]]:
+    """By family of ``FAMILIES``, the tasks that the installed lm-eval has for a language.
+
+    Only files named like a family's are read: lm-eval's own index takes ten seconds to build.
+    """
+    wanted = _written(code)
+    files = {path.stem.removeprefix("_"): path for path in sorted(_lm_eval().rglob("*.yaml"))}
+
+    def is_wanted(name: str, family: str) -> bool:
+        before, after = family.split("{}")
+        if not (name.startswith(before) and name.endswith(after)):
+            return False
+        spelled = name.removeprefix(before).removesuffix(after)
+        if not _SPELLED.fullmatch(spelled) or _written(spelled) != wanted:
+            return False
+        text = files[name].read_text(encoding="utf-8")
+        return re.search(rf"^(task|group): *{name}$", text, re.MULTILINE) is not None
+
+    return {
+        family: [name for name in files if is_wanted(name, family)]
+        for families in FAMILIES.values()
+        for family in families
+    }
+
+
+def _lm_eval() -> Path:
+    spec = importlib.util.find_spec("lm_eval")  # finds it without importing it
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError("lm-eval is not installed; run `make setup`")
+    return Path(spec.submodule_search_locations[0], "tasks")
+
+
+def _written(tag: str) -> tuple[str | None, str | None]:
+    """Language and script that ``tag`` means: ``sw``, ``swa`` and ``swh_Latn`` mean the same."""
+    meant = Tag.get(standardize_tag(tag, macro=True)).maximize()
+    return meant.language, meant.script
+
+
+def _tag(code: str) -> Tag:
+    """``code`` as langcodes has it.
+
+    Raises:
+        InputError: it is no code of a language, or there is a more usual one.
+    """
+    try:
+        valid = language_code(code) == standardize_tag(code, macro=True) and tag_is_valid(code)
+    except ValueError:
+        valid = False
+    if not valid or Tag.get(code).language in (None, *NO_LANGUAGE):
+        raise InputError(
+            f"CODE: '{code}' is no usual code of a language{_meant(code)} (allowed are those of "
+            "BCP 47, such as es, sw, yue, zh-Hant or pt-BR)"
+        )
+    return Tag.get(code)
+
+
+def _meant(code: str) -> str:
+    """The clause "; did you mean 'sw' (Swahili)?", or ""."""
+    try:
+        usual = standardize_tag(code, macro=True)
+        if usual != code and tag_is_valid(usual):
+            return f"; did you mean '{usual}' ({Tag.get(usual).display_name()})?"
+    except LanguageTagError:
+        pass
+    try:
+        found = Tag.find(code)
+        return f"; did you mean '{found}' ({found.display_name()})?"
+    except LookupError:
+        return nearest(code, ISO_639_1)
+
+
+def _known(tag: Tag, given: Mapping[str, str]) -> Language:
+    """What the libraries know.
+
+    Raises:
+        InputError: they lack something that is not given either.
+    """
+    if not code_to_names(tag.language) and "name" not in given:
+        raise InputError(f"CODE: no library has a name for '{tag}'; give one with --name")
+    likely = any(broader in LIKELY_SUBTAGS for broader in tag.broader_tags() if broader != "und")
+    if not (likely or tag.script or "script" in given):
+        raise InputError(
+            f"CODE: no library knows how {tag.display_name()} is written; give it with --script, "
+            "such as Latin or Cyrillic"
+        )
+    written = tag.maximize()
+    return Language(
+        code=str(tag),
+        name=tag.display_name(),
+        native_name=tag.autonym(),
+        script=SCRIPTS.get(written.script, written.script_name()),
+        resource="high" if tag.language in HIGH.split() else "low",
+    )
+
+
+def _text(language: Language, tasks: Mapping[str, list[str]], given: Mapping[str, str]) -> str:
+    """The head of the file, with where it comes from."""
+    why = "" if "resource" in given else f" Resource level: {_reason(language)}."
+    notes = [
+        f"Names and script: langcodes {_version('langcodes')} with language_data "
+        f"{_version('language_data')}.{why}",
+        *(
+            f"lm-eval {_version('lm-eval')}, {ability}: {_listed(tasks, ability)}."
+            for ability in FAMILIES
+        ),
+    ]
+    comments = "\n".join(
+        fill(note, 99, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False)
+        for note in notes
+    )
+    head = {key: value for key, value in vars(language).items() if key != "code"}
+    return f"{comments}\n{yaml.safe_dump(head, allow_unicode=True, sort_keys=False)}"
+
+
+def _listed(tasks: Mapping[str, list[str]], *abilities: str) -> str:
+    names = [name for ability in abilities for f in FAMILIES[ability] for name in tasks[f]]
+    return ", ".join(names) or "none"
+
+
+def _reason(language: Language) -> str:
+    level = "high, as classes 4 and 5" if language.resource == "high" else "low, as classes 0 to 3"
+    return f"{level} of {TAXONOMY}"
+
+
+def _lexicon_text(language: Language, file: Path) -> str:
+    """What goes under ``lexicon``, comments and all, after the checks of the embedded world."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--lexicon: {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"--lexicon: {file}: this is not UTF-8 text") from None
+    try:
+        said = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"--lexicon: {file}: this is not YAML: {reason}") from None
+    if not isinstance(said, dict):
+        raise InputError(f"--lexicon: {file}: must be a mapping with words, patterns and so on")
+    if said.get("pretrained"):
+        raise InputError(
+            f"--lexicon: {file}: pretrained: the base was not trained on {language.name}; leave "
+            "the key out"
+        )
+    embedded.checked(language, said, file)
+    return f"\nlexicon:\n{indent(text.rstrip(), '  ')}\n"
+
+
+def _missing(
+    tag: Tag,
+    language: Language,
+    tasks: Mapping[str, list[str]],
+    given: Mapping[str, str],
+    has_lexicon: bool,
+) -> Iterator[str]:
+    own = language.native_name != language.name or str(tag) in code_to_names(tag.language)
+    if "native_name" not in given and not own:
+        yield "its own name for itself (the English one stands in)"
+    asked = [family for ability in ("math", "science") for family in FAMILIES[ability]]
+    if lacking := [family.format(language.code) for family in asked if not tasks[family]]:
+        yield f"{', '.join(lacking)}, which lm-eval does not have"
+    if not has_lexicon:
+        yield "a lexicon, without which the embedded world cannot use it (--lexicon FILE)"
+
+
+def _require_new(path: Path) -> None:
+    if path.exists() or path.is_symlink():
+        raise InputError(f"{path}: exists already; edit it, or name another file with --out")
+
+
+def _write(path: Path, text: str) -> None:
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        try:
+            scratch.write_text(text, encoding="utf-8")
+            os.replace(scratch, path)
+        finally:
+            scratch.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written: {error.strerror}; name another file with --out"
+        ) from None
+
+
+def _version(package: str) -> str:
+    return importlib.metadata.version(package)
