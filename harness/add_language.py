@@ -174,7 +174,8 @@ def _known(tag: Tag, given: Mapping[str, str]) -> Language:
     Raises:
         InputError: they lack something that is not given either.
     """
-    if not code_to_names(tag.language) and "name" not in given:
+    named = bool(code_to_names(tag.language))
+    if not named and "name" not in given:
         raise InputError(f"CODE: no library has a name for '{tag}'; give one with --name")
     likely = any(broader in LIKELY_SUBTAGS for broader in tag.broader_tags() if broader != "und")
     if not (likely or tag.script or "script" in given):
@@ -186,7 +187,7 @@ def _known(tag: Tag, given: Mapping[str, str]) -> Language:
     return Language(
         code=str(tag),
         name=tag.display_name(),
-        native_name=tag.autonym(),
+        native_name=tag.autonym() if named else given["name"],
         script=SCRIPTS.get(written.script, written.script_name()),
         resource="high" if tag.language in HIGH.split() else "low",
     )

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from harness import machine
+from harness import machine, methods
 from harness.board import Board, board
 from harness.execute import versions
 from harness.home import home
@@ -196,7 +196,7 @@ def _begin(store: Writer, matrix: Matrix) -> str:
             "started": started,
             "commit": commit,
             "dirty": dirty,
-            "versions": versions(),
+            "versions": versions() | methods.packages(entry.name for entry in matrix.methods),
             "hardware": machine.hardware(),
         }
     )

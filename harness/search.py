@@ -126,7 +126,11 @@ def _keep_apart(matrix: Matrix, wanted: Sequence[Sweep], store: Writer) -> None:
                 "languages": list(sweep.tasks),
                 "items": len(asked),
                 "sampler": "random points" if sweep.points else "TPE",
-                "versions": {**versions(), "optuna": optuna.__version__},
+                "versions": {
+                    **versions(),
+                    **methods.packages([sweep.entry.name]),
+                    "optuna": optuna.__version__,
+                },
                 "commit": machine.commit()[0],
                 "created": datetime.now(UTC),
             },
