@@ -1,9 +1,7 @@
 """The file of a new language: all that libraries know of it, and what is still missing."""
 
 import importlib.metadata
-import importlib.util
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,24 +16,15 @@ from language_data.names import code_to_names
 from harness import languages
 from harness.embedded import lexicon as embedded
 from harness.languages import Language
+from harness.lm_eval_languages import FAMILIES, tasks_in
 from maec.errors import InputError, nearest
 from maec.language import ISO_639_1, language_code
-
-FAMILIES: Mapping[str, tuple[str, ...]] = {
-    "math": ("mgsm_direct_{}", "mgsm_native_cot_{}"),
-    "science": ("arc_{}", "m_mmlu_{}", "global_mmlu_full_{}_stem"),
-    "other": ("belebele_{}", "global_mmlu_full_{}", "hellaswag_{}", "mmlu_prox_{}", "xnli_{}"),
-}
-"""lm-eval's tasks that exist in many languages, by the ability that they ask for."""
 
 HIGH = "ar de en es fr ja zh ca cs eu fa fi hi hr hu it ko nl pl pt ru sr sv tr vi"
 """Classes 5 and 4 of the taxonomy of Joshi et al. 2020, languages with much text and much of it
 labelled. All others count as low-resource, as Bengali (3) and Telugu (1) do in the MAEC paper."""
 
 TAXONOMY = "Joshi et al. 2020 (https://aclanthology.org/2020.acl-main.560)"
-
-_SPELLED = re.compile(r"[a-z]{2,3}(_[A-Za-z]{4})?(_[A-Za-z]{2})?")
-"""How lm-eval writes a language in a task's name: sw, swh_Latn, sw_ke."""
 
 SCRIPTS = {"Hans": "Han", "Hant": "Han", "Beng": "Bengali"}
 """Scripts that CLDR does not call as Unicode does."""
@@ -91,48 +80,10 @@ def add(
     given = {"name": name, "native_name": native_name, "script": script, "resource": resource}
     given = {key: value for key, value in given.items() if value is not None}
     language = replace(_known(tag, given), **given)
-    tasks = lm_eval_tasks(code)
+    tasks = tasks_in(code)
     words = _lexicon_text(language, lexicon) if lexicon else ""
     _write(path, _text(language, tasks, given) + words)
     return Added(path, language, tasks, list(_missing(tag, language, tasks, given, bool(words))))
-
-
-def lm_eval_tasks(code: str) -> dict[str, list[str]]:
-    """By family of ``FAMILIES``, the tasks that the installed lm-eval has for a language.
-
-    Only files named like a family's are read: lm-eval's own index takes ten seconds to build.
-    """
-    wanted = _written(code)
-    files = {path.stem.removeprefix("_"): path for path in sorted(_lm_eval().rglob("*.yaml"))}
-
-    def is_wanted(name: str, family: str) -> bool:
-        before, after = family.split("{}")
-        if not (name.startswith(before) and name.endswith(after)):
-            return False
-        spelled = name.removeprefix(before).removesuffix(after)
-        if not _SPELLED.fullmatch(spelled) or _written(spelled) != wanted:
-            return False
-        text = files[name].read_text(encoding="utf-8")
-        return re.search(rf"^(task|group): *{name}$", text, re.MULTILINE) is not None
-
-    return {
-        family: [name for name in files if is_wanted(name, family)]
-        for families in FAMILIES.values()
-        for family in families
-    }
-
-
-def _lm_eval() -> Path:
-    spec = importlib.util.find_spec("lm_eval")  # finds it without importing it
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError("lm-eval is not installed; run `make setup`")
-    return Path(spec.submodule_search_locations[0], "tasks")
-
-
-def _written(tag: str) -> tuple[str | None, str | None]:
-    """Language and script that ``tag`` means: ``sw``, ``swa`` and ``swh_Latn`` mean the same."""
-    meant = Tag.get(standardize_tag(tag, macro=True)).maximize()
-    return meant.language, meant.script
 
 
 def _tag(code: str) -> Tag:

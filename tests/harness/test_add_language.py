@@ -7,8 +7,9 @@ import pycountry
 import pytest
 
 from harness import languages
-from harness.add_language import FAMILIES, HIGH, add, lm_eval_tasks
+from harness.add_language import HIGH, add
 from harness.embedded import corpora, lexicon
+from harness.lm_eval_languages import FAMILIES, tasks_in
 from harness.plan import make_plan
 from harness.spec import load_matrix
 from maec.errors import InputError
@@ -76,7 +77,7 @@ def test_tasks_are_those_that_lm_eval_lists(code: str, spelled: str) -> None:
         for families in FAMILIES.values()
         for family in families
     }
-    assert lm_eval_tasks(code) == expected
+    assert tasks_in(code) == expected
     assert expected["mgsm_direct_{}"] and expected["belebele_{}"]
 
 
