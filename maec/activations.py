@@ -32,7 +32,7 @@ def activation_change(
     Raises:
         InputError: no document.
     """
-    blocks = pack(AutoTokenizer.from_pretrained(base), documents, length)
+    blocks = list(pack(AutoTokenizer.from_pretrained(base), documents, length))
     if not blocks:
         raise InputError(f"{base}: there is no text to measure activations on; give a document")
     models = [AutoModelForCausalLM.from_pretrained(p, dtype=torch.float32) for p in (base, trained)]

@@ -16,8 +16,10 @@ from __future__ import annotations
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,9 @@ Progress = Callable[[int, int, float], None]
 SAVE_EVERY_SECONDS = 300.0
 """How much work an interruption may cost a run that was given a scratch folder."""
 
+TOKENIZED = 256
+"""Documents that are tokenized at a time: enough for all cores, and never a corpus."""
+
 
 @dataclass(frozen=True)
 class TrainReport:
@@ -75,6 +80,12 @@ def train(
 ) -> TrainReport:
     """Train the checkpoint at ``start`` on ``documents`` and write the result to ``out``.
 
+    Documents are packed into blocks of ``sequence_length`` tokens, and each pass over the blocks has
+    an order of its own, drawn from the seed. A sequence of documents is packed whole, so that the
+    blocks of a short run are a sample of all of it. Anything else is read once, in its own order and
+    no further than the run's steps × batch_size blocks go; text that ends sooner is passed over
+    again, like a sequence. Tokens take 4 bytes of memory each, documents none once they are packed.
+
     ``mask`` maps tensor names to bool tensors of the same shape; entries that are False, and
     tensors that it does not name, keep every bit. ``extra_loss`` is added to the language-model
     loss. ``progress`` is called with (step, steps, loss) after every step. With ``scratch``, the
@@ -94,8 +105,8 @@ def train(
         _require_exact(base, settings.dtype)
     torch.manual_seed(settings.seed)
     tokenizer = AutoTokenizer.from_pretrained(start)
-    blocks = pack(tokenizer, documents, settings.sequence_length)
-    if not blocks:
+    blocks = _read_blocks(tokenizer, documents, settings)
+    if not len(blocks):
         raise InputError(f"{start}: there is no text to train on; give at least one document")
     model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
     model.config.use_cache = False
@@ -113,7 +124,7 @@ def train(
         trainer = _Trainer(
             model=model,
             args=_arguments(settings, state),
-            train_dataset=_Blocks(blocks),
+            train_dataset=blocks,
             callbacks=[recorder],
             mask=mask,
             extra_loss=extra_loss,
@@ -142,21 +153,19 @@ def train(
 
 def pack(
     tokenizer: PreTrainedTokenizerBase, documents: Iterable[str], length: int
-) -> list[list[int]]:
+) -> Iterator[list[int]]:
     """Blocks of exactly ``length`` token ids, each document followed by the end-of-text token.
 
     Every block begins with the beginning of a document, as prompts do, unless the document is
     longer than a block: then it goes on in the next one. A shorter document that does not fit is
     cut, and begins the next block whole. Text that fills less than one block is repeated.
+
+    Documents are read as blocks are asked for, ``TOKENIZED`` at a time.
     """
-    texts = list(documents)
-    if not texts:
-        return []
     end = tokenizer.eos_token_id
-    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    blocks: list[list[int]] = []
     block: list[int] = []
-    for ids in encoded:
+    packed = False
+    for ids in _tokenized(tokenizer, documents):
         rest = [*ids, end]
         shorter = len(rest) <= length
         while rest:
@@ -164,29 +173,51 @@ def pack(
             if len(rest) <= room:
                 block += rest
                 break
-            blocks.append(block + rest[:room])
+            yield block + rest[:room]
+            packed = True
             block = []
             if not shorter:
                 rest = rest[room:]
         if len(block) == length:
-            blocks.append(block)
+            yield block
+            packed = True
             block = []
-    if not blocks and block:
-        blocks.append((block * (length // len(block) + 1))[:length])
-    return blocks
+    if block and not packed:
+        yield (block * (length // len(block) + 1))[:length]
+
+
+def _tokenized(
+    tokenizer: PreTrainedTokenizerBase, documents: Iterable[str]
+) -> Iterator[list[int]]:
+    unread = iter(documents)
+    while texts := list(islice(unread, TOKENIZED)):
+        yield from tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
 class _Blocks(Dataset):
     """Token blocks as Trainer wants them; labels are the inputs, shifted by the model."""
 
-    def __init__(self, blocks: Sequence[Sequence[int]]) -> None:
-        self._ids = torch.tensor(blocks, dtype=torch.long)
+    def __init__(self, blocks: Iterable[Sequence[int]], length: int) -> None:
+        ids = array("i")
+        for block in blocks:
+            ids.extend(block)
+        self._ids = torch.frombuffer(ids, dtype=torch.int32).view(-1, length) if ids else ()
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return {"input_ids": self._ids[index], "labels": self._ids[index]}
+        ids = self._ids[index].long()
+        return {"input_ids": ids, "labels": ids}
+
+
+def _read_blocks(
+    tokenizer: PreTrainedTokenizerBase, documents: Iterable[str], settings: TrainSettings
+) -> _Blocks:
+    """What a run trains on: all of a sequence, of anything else no more than the run can use."""
+    most = None if isinstance(documents, Sequence) else settings.steps * settings.batch_size
+    blocks = pack(tokenizer, documents, settings.sequence_length)
+    return _Blocks(islice(blocks, most), settings.sequence_length)
 
 
 class _Recorder(TrainerCallback):
@@ -283,6 +314,7 @@ def _arguments(settings: TrainSettings, folder: Path) -> _Arguments:
         data_seed=settings.seed,
         logging_steps=1,
         save_strategy="no",
+        save_total_limit=1,  # a saved state holds the model and twice that of the optimiser
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),

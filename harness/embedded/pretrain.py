@@ -159,7 +159,7 @@ def held_out_loss(folder: Path) -> float:
     model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     texts = corpora.pretraining(HELD_OUT, recipe()["seed"] + 1, lexicon.pretrained())
     length = recipe()["training"]["sequence_length"]
-    blocks = torch.tensor(pack(tokenizer.build(), texts, length))
+    blocks = torch.tensor(list(pack(tokenizer.build(), texts, length)))
     with torch.no_grad():
         return float(model(input_ids=blocks, labels=blocks).loss)
 

@@ -28,7 +28,7 @@ def models(tmp_path: Path) -> tuple[Path, Path]:
 def queries_and_logits(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """What the second layer's q_proj and the output layer put out, [tokens, channels]."""
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    blocks = torch.tensor(pack(AutoTokenizer.from_pretrained(path), TEXTS, LENGTH))
+    blocks = torch.tensor(list(pack(AutoTokenizer.from_pretrained(path), TEXTS, LENGTH)))
     with torch.no_grad():
         out = model(input_ids=blocks, output_hidden_states=True)
     weights = {name: value.double().numpy() for name, value in model.state_dict().items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from .checkpoints import llama, read_torch, same_bits, write
 train_module = pytest.importorskip("maec.train")
 from maec.errors import InputError  # noqa: E402
 from maec.settings import TrainSettings  # noqa: E402
-from maec.train import TrainReport, pack, train  # noqa: E402
+from maec.train import TOKENIZED, TrainReport, pack, train  # noqa: E402
 
 DOCUMENTS = [f"w{i % 9} w{i % 7 + 9} w{i % 5 + 16} w{i % 9 + 1} w{i % 3}" for i in range(60)]
 TIED = pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
@@ -388,6 +390,57 @@ def test_a_document_longer_than_a_block_goes_on_in_the_next() -> None:
 
 def test_little_text_is_repeated_to_one_block() -> None:
     assert blocks(["ab"], 8) == ["ab.ab.ab"]
+
+
+class Read:
+    """Documents that can be read once, and how many of them were."""
+
+    def __init__(self, documents: Iterable[str]) -> None:
+        self._documents = iter(documents)
+        self.count = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for document in self._documents:
+            self.count += 1
+            yield document
+
+
+def test_documents_are_read_as_their_blocks_are_asked_for() -> None:
+    endless = Read("abc" for _ in itertools.count())
+    found = pack(Letters(), endless, 8)
+    assert [next(found) for _ in range(3)] == [[97, 98, 99, 0] * 2] * 3
+    assert endless.count == TOKENIZED
+
+
+def test_text_without_end_is_read_no_further_than_the_run_goes(base: Path, tmp_path: Path) -> None:
+    """It trains what a list of the same documents does that holds just the run's blocks."""
+    needed = 6 * 4 * 12 // 6  # steps × batch × length, in documents of five words and an end
+    assert needed < TOKENIZED
+    endless = Read(DOCUMENTS[i % 60] for i in itertools.count())
+    train(base, endless, tmp_path / "endless", settings())
+    assert endless.count == TOKENIZED
+    train(base, (DOCUMENTS * 2)[:needed], tmp_path / "listed", settings())
+    assert same_bits(read_torch(tmp_path / "endless"), read_torch(tmp_path / "listed"))
+
+
+def test_text_that_ends_before_the_run_does_is_passed_over_like_a_list(
+    base: Path, tmp_path: Path
+) -> None:
+    few = DOCUMENTS[:9]
+    train(base, iter(few), tmp_path / "read", settings())
+    train(base, few, tmp_path / "listed", settings())
+    assert same_bits(read_torch(tmp_path / "read"), read_torch(tmp_path / "listed"))
+
+
+def test_of_a_list_all_blocks_are_drawn_from(base: Path, tmp_path: Path) -> None:
+    """What makes a run of a few steps one on all of its corpora, which stand one after another."""
+    other = [*DOCUMENTS[:-1], "w20 w21 w22 w23 w20"]
+    weights = []
+    for name, documents in (("a", DOCUMENTS), ("b", other)):
+        # one pass over the blocks, in an order that reaches the last of them
+        train(base, documents, tmp_path / name, settings(steps=15, batch_size=2))
+        weights.append(read_torch(tmp_path / name))
+    assert not same_bits(*weights)
 
 
 def test_no_text_is_refused(base: Path, tmp_path: Path) -> None:
