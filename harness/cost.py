@@ -15,11 +15,11 @@ from harness.plan import Cell, Plan, make_plan
 from harness.spec import Matrix
 from harness.steps import Step
 from harness.table import rows
-from maec.checkpoint import open_checkpoint
+from harness.world import known_numel
 from maec.errors import InputError, nearest
 
 BASE_KINDS = ("base", "pretrain")
-"""Θ_o and its making: given to every method, and so no method's cost."""
+"""Kinds of steps that are no method's cost: checkpoints that lie here, and the making of Θ_o."""
 
 SUMS = ("tokens", "flops", "trainable_flops", "seconds", "bytes")
 
@@ -36,6 +36,9 @@ def costs(plan: Plan, reference: str | None = None) -> dict[str, Any]:
     and key-neuron runs like full ones), ``trainable_flops`` the same with the trainable parameters
     for N. ``seconds`` and ``bytes`` are those of all steps and artifacts, ``peak_memory`` the most
     bytes that a process held. Merging counts in seconds, not in FLOPs.
+
+    Checkpoints that others trained cost what fetching them took. What the base took, which every
+    method is given, counts for none.
 
     A method's own figures are what it costs to get it alone. Under ``fair`` a step counts 1/n for
     each of the n methods that need it, so that methods add up to ``total``. ``added_language`` is
@@ -55,8 +58,8 @@ def costs(plan: Plan, reference: str | None = None) -> dict[str, Any]:
             f"--reference: '{reference}' is no method of {matrix.file}{nearest(reference, labels)} "
             f"(allowed: {', '.join(labels)})"
         )
-    bases = [step for step in plan.steps if step.kind in BASE_KINDS]
-    sizes = {b.key: open_checkpoint(b.folder).numel() if b.done else None for b in bases}
+    bases = list({cell.base.key: cell.base for cell in plan.cells}.values())
+    sizes = {base.key: known_numel(base, matrix.parameters) for base in bases}
     manifests = _manifests(plan.steps)
     figures = {step.key: _figures(step, manifests.get(step.key, {}), sizes) for step in plan.steps}
     smaller = [_cells_without(language, matrix) for language in matrix.languages]
@@ -113,7 +116,8 @@ def _cells_without(language: str, matrix: Matrix) -> list[Cell]:
 def _use(cells: Iterable[Cell]) -> Use:
     use: Use = {}
     for cell in cells:
-        needed = {step.key for step in cell.model.walk() if step.kind not in BASE_KINDS}
+        steps = [step for step in cell.model.walk() if step.key != cell.base.key]
+        needed = {step.key for step in steps if step.kind not in BASE_KINDS}
         use.setdefault((cell.method, cell.seed), set()).update(needed)
     return use
 

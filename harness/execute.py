@@ -11,7 +11,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -19,18 +19,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import world
+from harness.fetch import fetch
 from harness.home import home
 from harness.steps import PACK, Step
+from harness.text import Reading, mixed
 from maec.errors import InputError
 from maec.folder import new_folder
+from maec.provenance import known_corpora
 from maec.settings import TrainSettings
+from maec.tensors import read_json
 
 if TYPE_CHECKING:
     from maec.recipe import Recipe
 
 Progress = Callable[[int, int], None]
 
-PACKAGES = ("torch", "transformers", "safetensors", "peft", "mergekit", "lm-eval", "duckdb")
+PACKAGES = (
+    *("torch", "transformers", "safetensors", "peft", "mergekit", "datasets", "lm-eval", "duckdb"),
+)
 
 
 def execute(step: Step, progress: Progress | None = None) -> dict[str, Any]:
@@ -45,19 +51,25 @@ def execute(step: Step, progress: Progress | None = None) -> dict[str, Any]:
     began = time.monotonic()
     _reset_peak_memory()
     target = step.folder
-    # a folder without manifest is what an older, interrupted program left
+    before = _commit(target)
+    # a folder without manifest is what an older, interrupted program left; one with links to what
+    # is gone from the hub's cache is fetched again
     if target.is_dir() and not step.done:
         shutil.rmtree(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(target) as folder:
-        details = _KINDS[step.kind](step, folder, progress)
+        if step.kind == "fetch":
+            details = fetch(step, folder, before)
+        else:
+            details = _KINDS[step.kind](step, folder, progress)
+        read = details.pop("corpora", step.settings.get("corpora", []))
         manifest = {
             "key": step.key,
             "kind": step.kind,
             "label": step.label,
             "settings": dict(step.settings),
             "inputs": {name: part.key for name, part in step.inputs.items()},
-            "corpora": step.corpora(),
+            "corpora": _all_corpora(step, read),
             "fingerprint": _fingerprint(folder),
             "bytes": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
             "seconds": round(time.monotonic() - began, 3),
@@ -70,6 +82,18 @@ def execute(step: Step, progress: Progress | None = None) -> dict[str, Any]:
         text = json.dumps(manifest, indent=1, ensure_ascii=False)
         (folder / "manifest.json").write_text(text, encoding="utf-8")
     return manifest
+
+
+def _commit(folder: Path) -> str | None:
+    """The commit of a hub that was fetched into ``folder`` before."""
+    manifest = folder / "manifest.json"
+    return read_json(manifest).get("commit") if manifest.is_file() else None
+
+
+def _all_corpora(step: Step, read: Sequence[Any]) -> list[Any]:
+    """Every corpus behind an artifact: those of its inputs, then what the step itself ``read``."""
+    behind = known_corpora(part.folder for part in step.inputs.values())
+    return behind + [corpus for corpus in read if corpus not in behind]
 
 
 def _reset_peak_memory() -> None:
@@ -94,7 +118,7 @@ def _train(step: Step, folder: Path, progress: Progress | None) -> dict[str, Any
     from maec.train import train
 
     mask = step.inputs.get("mask")
-    documents = [text for corpus in step.settings["corpora"] for text in world.documents(corpus)]
+    documents, readings = _documents(step, step.inputs["start"].folder)
     scratch = home() / "training" / step.key
     report = train(
         step.inputs["start"].folder,
@@ -112,7 +136,32 @@ def _train(step: Step, folder: Path, progress: Progress | None) -> dict[str, Any
         "parameters": report.parameters,
         "trainable_parameters": report.trainable_parameters,
         "losses": [round(loss, 4) for loss in report.losses],
+        **_read(readings),
     }
+
+
+def _documents(step: Step, base: Path) -> tuple[Iterable[str], list[Reading]]:
+    """The text of a step's corpora, and what reads it unless it is of the embedded world.
+
+    That a corpus stands there twice asks for it to be read twice over.
+    """
+    found = step.settings["corpora"]
+    if not step.places:
+        return [text for corpus in found for text in world.documents(corpus)], []
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    readings = [
+        Reading(corpus, place, tokenizer, passes=found.count(corpus))
+        for index, (corpus, place) in enumerate(zip(found, step.places, strict=True))
+        if corpus not in found[:index]
+    ]
+    return mixed(readings), readings
+
+
+def _read(readings: Sequence[Reading]) -> dict[str, Any]:
+    """What a manifest says of the corpora of a step, where that is more than its settings do."""
+    return {"corpora": [reading.as_json() for reading in readings]} if readings else {}
 
 
 def _locate(step: Step, folder: Path, progress: Progress | None) -> dict[str, Any]:
@@ -124,13 +173,14 @@ def _locate(step: Step, folder: Path, progress: Progress | None) -> dict[str, An
     base = open_checkpoint(step.inputs["base"].folder)
     shapes = base.float_shapes()
     frozen = embeddings(base) if step.settings.get("freeze_embeddings") else set()
+    readings: list[Reading] = []
     match step.settings["importance"]:
         case "activation":
             from maec.activations import activation_change, by_channel
 
-            (corpus,) = step.settings["corpora"]
+            documents, readings = _documents(step, base.path)
             trained = step.inputs["trained"].folder
-            change = activation_change(base.path, trained, world.documents(corpus))
+            change = activation_change(base.path, trained, documents)
             importance = by_channel(change, shapes)
             frozen = shapes.keys() - change.keys()
         case "random":
@@ -145,7 +195,7 @@ def _locate(step: Step, folder: Path, progress: Progress | None) -> dict[str, An
     mask = neurons.key_neurons(importance, movable, **settings)
     mask |= {name: torch.zeros(shapes[name], dtype=torch.bool) for name in frozen}
     neurons.write_mask(folder, mask, dict(step.settings))
-    return {"key_neurons": sum(int(entry.sum()) for entry in mask.values())}
+    return {"key_neurons": sum(int(entry.sum()) for entry in mask.values()), **_read(readings)}
 
 
 def _pretrain(step: Step, folder: Path, progress: Progress | None) -> dict[str, Any]:

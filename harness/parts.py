@@ -6,20 +6,33 @@ data of a target language by mistake.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.steps import Corpus, Step
+from harness.steps import Corpus, Place, Step
 from maec.errors import InputError
 from maec.settings import TrainSettings
+
+FindText = Callable[[str, str, str | None], tuple[Mapping[str, Any], Place]]
+"""The source of a kind of corpus, language and ability, and where it lies."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """Checkpoints that stand for trained ones: Θ_Lj, Θ_A,L0 and, where there is one, Θ_L0."""
+
+    languages: Mapping[str, Step] = field(default_factory=dict)
+    abilities: Mapping[str, Step] = field(default_factory=dict)
+    pivots: Mapping[str, Step] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Parts:
     """What a method may use for one seed of a matrix.
 
-    ``generator`` gives the identity of what writes the text of a language: the same string, the
-    same text.
+    ``generator`` gives the identity of what writes the text of a language in the embedded world:
+    the same string, the same text. ``text``, where there is one, finds text of another world
+    instead. ``given`` are checkpoints that need not be trained.
     """
 
     base: Step
@@ -30,6 +43,10 @@ class Parts:
     seed: int
     generator: Callable[[str], str]
     where: str
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    text: FindText | None = None
+    given: Given = Given()
+    method: str = "a method"
     translations: bool = False
 
     def with_translations(self) -> "Parts":
@@ -76,8 +93,8 @@ class Parts:
         """
         if role not in self.training:
             raise InputError(
-                f"{self.where}: training: there are no settings for the role '{role}', which a "
-                "method of this matrix needs; add them"
+                f"{self.where}: training: there are no settings for the role '{role}', which "
+                f"{self.method} needs; add them, or leave the method out"
             )
         settings = self.training[role]
         changed = {"learning_rate": settings.learning_rate * rate, "seed": self.seed, **overrides}
@@ -92,51 +109,110 @@ class Parts:
             },
             inputs={"start": start or self.base} | ({"mask": mask} if mask else {}),
             label=f"{role} {abilities} {languages}".replace("  ", " "),
+            places=places(corpora),
         )
 
     def language_models(self) -> dict[str, Step]:
-        """Θ_{Lj} for every target language, everything trainable."""
-        return {
-            language: self.train("language", [self.general(language)])
-            for language in self.languages
-        }
+        """Θ_{Lj} for every target language, everything trainable, or the checkpoint given."""
+        return {language: self._language_model(language) for language in self.languages}
+
+    def _language_model(self, language: str) -> Step:
+        given = self.given.languages.get(language)
+        return given or self.train("language", [self.general(language)])
 
     def languages_model(self) -> Step:
-        """Θ_o trained on the general corpora of all target languages together."""
-        return self.train("languages", [self.general(language) for language in self.languages])
+        """Θ_o trained on the general corpora of all target languages together; of none, Θ_o.
+
+        Of one language that is the checkpoint given for it, if there is one.
+
+        Raises:
+            InputError: there are checkpoints for some of several languages, which are not one.
+        """
+        if not self.languages:
+            return self.base
+        found = [self.given.languages[c] for c in self.languages if c in self.given.languages]
+        if not found:
+            return self.train("languages", [self.general(language) for language in self.languages])
+        if len(self.languages) == 1:
+            return found[0]
+        raise InputError(
+            f"{self.where}: checkpoints.languages: {self.method} needs one model of all target "
+            "languages, and these are one each; give it `scope: language`, or leave it out"
+        )
 
     def one_language_model(self) -> Step:
         """One model for all target languages: Θ_o without any, Θ_{Lj} of one, else all mixed."""
-        models = list(self.language_models().values())
-        match len(models):
-            case 0:
-                return self.base
-            case 1:
-                return models[0]
-            case _:
-                return self.languages_model()
+        one = len(self.languages) == 1
+        return self._language_model(self.languages[0]) if one else self.languages_model()
 
     def ability_text(self, abilities: Sequence[str]) -> list[Corpus]:
         """C_{L0,A} of each ability, with C_{L0} to mix in."""
         return [*[self.ability(ability) for ability in abilities], self.pivot_general()]
 
     def ability_model(self, abilities: Sequence[str], *, rate: float = 1.0) -> Step:
-        """Θ_o trained on C_{L0,A} of all ``abilities`` with C_{L0} mixed in, all trainable."""
-        return self.train("ability", self.ability_text(abilities), rate=rate)
+        """Θ_o trained on C_{L0,A} of all ``abilities`` with C_{L0} mixed in, all trainable.
+
+        Of one ability that is the checkpoint given for it, if there is one.
+
+        Raises:
+            InputError: there are checkpoints for some of several abilities, which are not one; or
+                a ``rate`` for one that is not trained here.
+        """
+        found = [ability for ability in abilities if ability in self.given.abilities]
+        if not found:
+            return self.train("ability", self.ability_text(abilities), rate=rate)
+        if len(abilities) == 1:
+            return self.given_ability(found[0], rate=rate)
+        raise InputError(
+            f"{self.where}: checkpoints.abilities: {self.method} needs one model of "
+            f"{' and '.join(abilities)}, and '{found[0]}' has a checkpoint of its own; give it "
+            "another scope than 'everything', or leave it out"
+        )
+
+    def given_ability(self, ability: str, *, rate: float = 1.0) -> Step:
+        """The checkpoint that stands for Θ_{A,L0}.
+
+        Raises:
+            InputError: a ``rate`` other than 1: its training is over.
+        """
+        if rate != 1.0:
+            raise InputError(
+                f"{self.where}: rate {rate} of {self.method}: the model of '{ability}' is a "
+                "checkpoint, which is not trained here; leave the rate out"
+            )
+        return self.given.abilities[ability]
 
     def ability_models(self, abilities: Sequence[str], *, rate: float = 1.0) -> dict[str, Step]:
         """One such model for each of ``abilities``."""
         return {ability: self.ability_model([ability], rate=rate) for ability in abilities}
 
-    def _corpus(self, size: str, language: str, ability: str | None = None) -> Corpus:
-        if size not in self.documents:
+    def _corpus(self, kind: str, language: str, ability: str | None = None) -> Corpus:
+        documents, tokens = self.documents.get(kind), self.tokens.get(kind)
+        if documents is None and tokens is None:
+            also = "" if self.text is None else ", and so is tokens"
             raise InputError(
-                f"{self.where}: documents: '{size}' is missing, which a method of this matrix needs"
+                f"{self.where}: documents: '{kind}' is missing{also}, which {self.method} needs"
             )
+        if self.text is None:
+            return Corpus(
+                language=language,
+                documents=documents,
+                seed=self.seed,
+                generator=self.generator(language),
+                ability=ability,
+            )
+        source, place = self.text(kind, language, ability)
         return Corpus(
             language=language,
-            documents=self.documents[size],
+            documents=documents,
             seed=self.seed,
-            generator=self.generator(language),
             ability=ability,
+            tokens=tokens,
+            source=source,
+            place=place,
         )
+
+
+def places(corpora: Sequence[Corpus]) -> Sequence[Place]:
+    """What a step that reads ``corpora`` has to know beside what is in its key."""
+    return [corpus.place for corpus in corpora if corpus.source is not None]

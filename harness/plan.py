@@ -10,12 +10,15 @@ from functools import cached_property
 from itertools import product
 from typing import Any
 
+from pydantic import BaseModel
+
 from harness import methods, store, tasks, world
 from harness.identity import digest, identity
-from harness.parts import Parts
+from harness.parts import Given, Parts
 from harness.spec import Matrix, MethodEntry
 from harness.steps import Step, missing
 from harness.tasks import Task
+from harness.text import finder
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +84,8 @@ class Plan:
     @cached_property
     def missing_steps(self) -> list[Step]:
         """What has to be made for the missing cells, inputs first."""
-        return missing(cell.model for cell in self.missing_cells)
+        # a base is asked for by the engine, too, even where a model's own inputs are not
+        return missing(step for cell in self.missing_cells for step in (cell.base, cell.model))
 
     def summary(self) -> dict[str, Any]:
         """What is done and what is missing, as JSON values."""
@@ -136,11 +140,12 @@ def make_plan(matrix: Matrix) -> Plan:
 
 def _cells(matrix: Matrix, variant: str) -> Iterator[Cell]:
     base = world.base_step(matrix)
+    given = world.given(matrix, base)
     questions = _questions(matrix)
     for entry in matrix.methods:
         method = methods.load(entry.name)
         for seed, ability, language in product(matrix.seeds, matrix.abilities, matrix.columns):
-            model = model_step(matrix, base, entry, ability, language, seed)
+            model = model_step(matrix, base, given, entry, ability, language, seed)
             for asked, task in questions[ability, language].items():
                 yield Cell(
                     variant=variant,
@@ -158,12 +163,18 @@ def _cells(matrix: Matrix, variant: str) -> Iterator[Cell]:
 
 
 def model_step(
-    matrix: Matrix, base: Step, entry: MethodEntry, ability: str, language: str, seed: int
+    matrix: Matrix,
+    base: Step,
+    given: Given,
+    entry: MethodEntry,
+    ability: str,
+    language: str,
+    seed: int,
 ) -> Step:
     """What makes the model that a method's entry sends into a cell."""
     everything = entry.scope == "everything"
     return methods.load(entry.name).model(
-        _parts(matrix, base, seed, _languages(matrix, entry.scope, language)),
+        _parts(matrix, base, given, seed, _languages(matrix, entry.scope, language)),
         matrix.abilities if everything else [ability],
         entry.for_ability(ability),
     )
@@ -197,23 +208,26 @@ def _languages(matrix: Matrix, scope: str, language: str) -> tuple[str, ...]:
     return () if language == matrix.pivot else (language,)
 
 
-def _parts(matrix: Matrix, base: Step, seed: int, languages: tuple[str, ...]) -> Parts:
+def _parts(
+    matrix: Matrix, base: Step, given: Given, seed: int, languages: tuple[str, ...]
+) -> Parts:
     return Parts(
         base=base,
         pivot=matrix.pivot,
         languages=languages,
-        documents=_documents(matrix),
+        documents=_budget(matrix, matrix.documents),
         training=matrix.training,
         seed=seed,
         generator=world.generator,
         where=str(matrix.file),
+        tokens=_budget(matrix, matrix.tokens),
+        text=finder(matrix),
+        given=given,
     )
 
 
-def _documents(matrix: Matrix) -> dict[str, int]:
-    """How many documents each corpus has, after ``corpus_fraction``; at least one."""
-    if matrix.documents is None:
-        return {}
+def _budget(matrix: Matrix, counts: BaseModel | None) -> dict[str, int]:
+    """How much each corpus gives to a run, after ``corpus_fraction``; at least one of whatever."""
     fractions = {
         "general": matrix.corpus_fraction.language,
         "ability": matrix.corpus_fraction.ability,
@@ -221,7 +235,8 @@ def _documents(matrix: Matrix) -> dict[str, int]:
     }
     return {
         corpus: max(1, round(fractions.get(corpus, 1.0) * count))
-        for corpus, count in matrix.documents.model_dump().items()
+        for corpus, count in (counts.model_dump() if counts else {}).items()
+        if count is not None
     }
 
 

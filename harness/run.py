@@ -26,13 +26,15 @@ from harness.live_status import LiveStatus
 from harness.plan import Plan, make_plan
 from harness.schedule import Schedule
 from harness.score import Scorer, ready_models
+from harness.sizes import parameters, sizes
 from harness.spec import Matrix
 from harness.steps import Step
 from harness.store import Writer, writer
+from harness.text import located
 from harness.workers import start_workers
-from harness.world import base_numel
 from maec.errors import InputError
 from maec.folder import require_space
+from maec.hub import local_folder
 
 WORKER_MEMORY = 1 << 30
 """Bytes a training process of a small model takes; the number of workers respects it."""
@@ -53,7 +55,9 @@ def run(matrix: Matrix, console: Console, *, workers: int | None = None) -> Outc
         InputError: the matrix cannot be run as it is, there is no space for it, or another
             process writes to the store.
     """
-    _require_space(make_plan(matrix))  # refuse before anything is written, the store included
+    refused = make_plan(matrix)  # refuse before anything is written, the store included
+    _require_space(refused)
+    _require_reachable(refused)
     outcome = Outcome()
     with writer() as store:
         _remove_leftovers()
@@ -107,7 +111,8 @@ def _work(
             shown.refresh()
             # an artifact exists a moment before its manifest comes back to be recorded
             pending = schedule.pending if schedule else set()
-            groups = ready_models([cell for cell in left if cell.model.key not in pending])
+            made = [c for c in left if not pending & {c.base.key, c.model.key} and c.base.done]
+            groups = ready_models(made)
             if not groups:
                 if schedule is None or schedule.idle:
                     return  # what is left waits for steps that failed
@@ -239,23 +244,22 @@ def _remove_leftovers() -> None:
 
 
 def _require_space(plan: Plan) -> None:
-    """Refuse a plan whose artifacts do not fit on the disk; checkpoints are written in float32."""
-    sizes = {step.key: size for step, size in _sizes(plan)}
-    missing = [step for step in plan.missing_steps if step.key in sizes]
-    # a mask takes a bit an entry, a pack at most as much as a checkpoint
-    needed = sum(
-        sizes[step.key] // 32 if step.kind == "locate" else sizes[step.key] for step in missing
-    )
-    require_space(home(), needed)
+    """Refuse a plan whose artifacts do not fit on the disk, as far as their size is known."""
+    require_space(home(), sum(filter(None, sizes(plan.missing_steps, parameters(plan)).values())))
 
 
-def _sizes(plan: Plan) -> Iterator[tuple[Step, int]]:
-    """Every step with the bytes of a checkpoint of its base."""
-    for base in {cell.base.key: cell.base for cell in plan.cells}.values():
-        size = 4 * base_numel(base)
-        for cell in plan.cells:
-            if cell.base.key == base.key:
-                yield from ((step, size) for step in cell.model.walk())
+def _require_reachable(plan: Plan) -> None:
+    """Where no network may be asked, refuse a plan that needs what is not on this machine."""
+    from huggingface_hub import constants
+
+    if not constants.HF_HUB_OFFLINE:
+        return
+    for step in plan.missing_steps:
+        if step.kind == "fetch" and "model" in step.settings:
+            local_folder("@".join(filter(None, step.settings.values())))
+        for corpus in step.settings.get("corpora", []):
+            if "dataset" in (corpus.get("source") or {}):
+                located(corpus["source"]["dataset"], corpus["source"]["revision"])
 
 
 def worker_count(steps: int) -> int:

@@ -9,6 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from harness import languages, methods
 from harness.identity import IDENTITY, KNOB
+from harness.sources import (
+    DEFAULT,
+    AbilityCheckpoint,
+    Checkpoints,
+    Corpora,
+    Strict,
+    TextSource,
+    Tokens,
+)
 from maec.errors import InputError, nearest
 from maec.settings import TrainSettings
 
@@ -32,11 +41,7 @@ ROLES = {
 """What a training run is for; a matrix gives settings for each role that its methods use."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Engine(_Strict):
+class Engine(Strict):
     """How models are served while they are evaluated. dtype is the arithmetic's."""
 
     kind: Annotated[Literal["vllm", "transformers"], IDENTITY] = "vllm"
@@ -51,7 +56,7 @@ class Engine(_Strict):
     )
 
 
-class Documents(_Strict):
+class Documents(Strict):
     """How many documents each corpus gives to one training run, per language."""
 
     general: int = Field(ge=1)
@@ -60,7 +65,7 @@ class Documents(_Strict):
     translated: int = Field(ge=1)
 
 
-class CorpusFraction(_Strict):
+class CorpusFraction(Strict):
     """How much of each corpus there is; training steps stay, so that less text is read more often.
 
     ``language`` is for the general corpora of the target languages, ``ability`` for ability text.
@@ -70,7 +75,7 @@ class CorpusFraction(_Strict):
     ability: float = Field(1.0, gt=0, le=1)
 
 
-class Forgetting(_Strict):
+class Forgetting(Strict):
     """What every model is asked beside its own ability, to see what it lost.
 
     ``documents`` held-out general texts of each language, and ``items`` questions of each other
@@ -83,7 +88,7 @@ class Forgetting(_Strict):
     text_files: str | None = None
 
 
-class EmbeddedModel(_Strict):
+class EmbeddedModel(Strict):
     """A base of the embedded world in another size, pre-trained on demand by the same recipe."""
 
     hidden_size: int = Field(128, ge=32)
@@ -100,7 +105,7 @@ class EmbeddedModel(_Strict):
         return self
 
 
-class Variant(_Strict):
+class Variant(Strict):
     """A point on a matrix's axis: what differs there from the rest of the file."""
 
     label: str
@@ -108,7 +113,7 @@ class Variant(_Strict):
     corpus_fraction: CorpusFraction | None = None
 
 
-class LocalTask(_Strict):
+class LocalTask(Strict):
     """Questions from files, asked with the prompts and filters of an lm-eval task family.
 
     ``files`` is a path with ``{language}`` in it, relative to the matrix file: ``.tsv`` (question
@@ -152,14 +157,18 @@ class MethodEntry(BaseModel):
         return shared | self.abilities.get(ability, {})
 
 
-class Matrix(_Strict):
+class Matrix(Strict):
     """A matrix file: base × methods × abilities × languages × seeds, and how to train and score.
 
-    ``variants`` adds an axis: the whole matrix once for each of its points.
+    ``variants`` adds an axis: the whole matrix once for each of its points. ``parameters`` and
+    ``config``, numbers of the base's config.json under its own names, are for prices while the base
+    is not on this machine; where it is, they are compared with it.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
     base: str | EmbeddedModel = EMBEDDED
+    parameters: int | None = Field(None, ge=1, description="of the base, while it is elsewhere")
+    config: dict[str, int] = Field(default_factory=dict)
     pivot: str = "en"
     languages: list[str] = Field(min_length=1)
     abilities: list[str] = Field(min_length=1)
@@ -168,7 +177,10 @@ class Matrix(_Strict):
     split: Literal["test", "dev"] = "test"
     items: int | None = Field(None, ge=1, description="items a cell; all when absent")
     tasks: dict[str, LocalTask] = Field(default_factory=dict)
+    corpora: Corpora | None = None
+    checkpoints: Checkpoints = Checkpoints()
     documents: Documents | None = None
+    tokens: Tokens = Tokens()
     corpus_fraction: CorpusFraction = CorpusFraction()
     forgetting: Forgetting | None = None
     variants: list[Variant] = Field(default_factory=list)
@@ -273,6 +285,7 @@ def _check_names(matrix: Matrix) -> None:
         except InputError as error:
             raise InputError(f"{place}: {error}") from None
     _check_abilities(matrix)
+    _check_sources(matrix)
     asked = matrix.forgetting
     if asked and asked.documents and not (matrix.embedded or asked.text_files):
         raise InputError(
@@ -324,6 +337,47 @@ def _check_languages(matrix: Matrix) -> None:
             raise InputError(f"{matrix.file}: {place}: {error}") from None
 
 
+def _check_sources(matrix: Matrix) -> None:
+    """Corpora and checkpoints are of languages and abilities of this matrix."""
+    corpora, checkpoints = matrix.corpora or Corpora(), matrix.checkpoints
+    translated = {f".{name}": list(found) for name, found in corpora.translated.items()}
+    of_languages = {
+        "corpora.general": list(corpora.general),
+        **{f"corpora.translated{name}": found for name, found in translated.items()},
+        "checkpoints.languages": list(checkpoints.languages),
+    }
+    of_abilities = {
+        "corpora.ability": list(corpora.ability),
+        "corpora.translated": list(corpora.translated),
+        "checkpoints.abilities": list(checkpoints.abilities),
+    }
+    for place, found in of_languages.items():
+        known = matrix.languages if place.startswith("check") else [*matrix.columns, DEFAULT]
+        _refuse_others(matrix.file, place, found, known, "a language")
+    for place, found in of_abilities.items():
+        _refuse_others(matrix.file, place, found, matrix.abilities, "an ability")
+    for index, entry in enumerate(matrix.methods):
+        for ability, given in checkpoints.abilities.items():
+            beta = entry.for_ability(ability).get("beta")
+            if given.pivot is None and beta:
+                raise InputError(
+                    f"{matrix.file}: methods[{index}]: beta {beta} needs a model of the pivot "
+                    f"language to subtract; name one under checkpoints.abilities.{ability}.pivot, "
+                    "or leave beta out"
+                )
+
+
+def _refuse_others(
+    where: Path, place: str, found: Sequence[str], known: Sequence[str], what: str
+) -> None:
+    for key in found:
+        if key not in known:
+            raise InputError(
+                f"{where}: {place}: '{key}' is not {what} of this matrix{nearest(key, known)} "
+                f"(allowed: {', '.join(known)})"
+            )
+
+
 def _refuse_repeats(where: Path, key: str, values: Sequence[Any], advice: str = "") -> None:
     for value in values:
         if list(values).count(value) > 1:
@@ -359,6 +413,7 @@ def _model_at(location: Sequence[str | int]) -> type[BaseModel]:
         "training": TrainSettings,
         "engine": Engine,
         "documents": Documents,
+        "tokens": Tokens,
         "tasks": LocalTask,
         "corpus_fraction": CorpusFraction,
         "forgetting": Forgetting,
@@ -366,6 +421,11 @@ def _model_at(location: Sequence[str | int]) -> type[BaseModel]:
         "base": EmbeddedModel,
     }
     keys = [part for part in location if isinstance(part, str)]
+    match keys:
+        case ["corpora", *rest]:
+            return TextSource if rest[1:] else Corpora
+        case ["checkpoints", *rest]:
+            return AbilityCheckpoint if rest[1:] else Checkpoints
     if keys[:1] == ["variants"] and keys[1:]:
         keys = keys[1:]
     return models.get(keys[0], Matrix) if keys else Matrix

@@ -5,7 +5,7 @@ methods that ask for the same piece of work therefore share it, and a step whose
 never done again.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from harness.identity import digest
 
 VERSIONS = {
     "base": 1,
+    "fetch": 1,
     "pretrain": 1,
     "train": 1,
     "locate": 1,
@@ -30,25 +31,45 @@ PACK = "pack "
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where something lies on this machine and on what terms it may be used: no part of a key."""
+
+    paths: tuple[Path, ...] = ()
+    licence: str | None = None
+
+
+@dataclass(frozen=True)
 class Corpus:
-    """Text to train on: ``documents`` documents of C_L or, with an ability, of C_{L,A}."""
+    """Text to train on: C_L or, with an ability, C_{L,A}.
+
+    At most ``documents`` documents and ``tokens`` tokens of it are read. ``generator`` is the
+    identity of what writes text of the embedded world; other text has a ``source`` instead (JSON
+    values, see :func:`harness.world.text`) and a ``place``.
+    """
 
     language: str
-    documents: int
+    documents: int | None
     seed: int
-    generator: str
+    generator: str | None = None
     ability: str | None = None
+    tokens: int | None = None
+    source: Mapping[str, Any] | None = None
+    place: Place = Place()
 
     def as_json(self) -> dict[str, Any]:
-        return dict(vars(self))
+        """What decides the text; of the embedded world's without what it does not have."""
+        found = {name: value for name, value in vars(self).items() if name != "place"}
+        unknown = ("tokens", "source") if self.source is None else ("generator",)
+        return {name: value for name, value in found.items() if name not in unknown}
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
     """One piece of work. ``settings`` are JSON values; ``inputs`` name the steps it needs.
 
-    ``label`` is for people and no part of the key. A ``base`` step is a checkpoint that exists
-    already, at ``path``.
+    ``label`` is for people and no part of the key, nor are ``places``, one for each of the corpora
+    in ``settings``, or one for the folder that a ``fetch`` step takes an adapter from. A ``base``
+    step is a checkpoint that exists already, at ``path``.
     """
 
     kind: str
@@ -56,6 +77,7 @@ class Step:
     inputs: Mapping[str, "Step"] = field(default_factory=dict)
     label: str = ""
     path: Path | None = None
+    places: Sequence[Place] = ()
 
     @cached_property
     def key(self) -> str:
@@ -76,7 +98,10 @@ class Step:
     @property
     def done(self) -> bool:
         # an artifact appears whole or not at all, its manifest with it
-        return self.path is not None or (self.folder / "manifest.json").is_file()
+        if self.path is not None or not (self.folder / "manifest.json").is_file():
+            return self.path is not None
+        # what was fetched is linked to, and lasts as long as the hub's cache does
+        return self.kind != "fetch" or all(file.exists() for file in self.folder.iterdir())
 
     def walk(self) -> Iterator["Step"]:
         """This step and all that it needs, inputs first, each once."""

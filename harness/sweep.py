@@ -10,11 +10,15 @@ from typing import Any
 
 from harness import methods, tasks, world
 from harness.identity import digest, identity
+from harness.parts import Given
 from harness.plan import model_step
 from harness.spec import Matrix, MethodEntry
 from harness.steps import Step
 from harness.tasks import Task
 from maec.errors import InputError, nearest
+
+TRAINED = ("rate", "importance")
+"""Parameters that say how an ability's model or key neurons are trained."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Sweep:
     ability: str
     seed: int
     base: Step
+    given: Given
     space: methods.Space
     start: Mapping[str, Any]
     tasks: Mapping[str, Task]
@@ -50,7 +55,9 @@ class Sweep:
             {"name": self.entry.name, "label": self.entry.label, "scope": self.entry.scope, **at}
         )
         return {
-            language: model_step(self.matrix, self.base, point, self.ability, language, self.seed)
+            language: model_step(
+                self.matrix, self.base, self.given, point, self.ability, language, self.seed
+            )
             for language in self.tasks
         }
 
@@ -116,25 +123,34 @@ def sweeps(
     each = math.ceil(items / len(matrix.languages))
     dev = matrix.on_dev().model_copy(update={"items": each})
     base = world.base_step(matrix)
+    given = world.given(matrix, base)
     return [
-        _sweep(dev, entry, ability, matrix.seeds[0] if seed is None else seed, base)
+        _sweep(dev, entry, ability, matrix.seeds[0] if seed is None else seed, base, given)
         for label, entry in entries.items()
         for ability in abilities or matrix.abilities
         if label in names or (not names and methods.load(entry.name).space)
     ]
 
 
-def _sweep(dev: Matrix, entry: MethodEntry, ability: str, seed: int, base: Step) -> Sweep:
+def _sweep(
+    dev: Matrix, entry: MethodEntry, ability: str, seed: int, base: Step, given: Given
+) -> Sweep:
     method = methods.load(entry.name)
-    given = method.check_parameters(entry.for_ability(ability))
+    own = method.check_parameters(entry.for_ability(ability))
     signature = inspect.signature(method.build).parameters
+    # of a checkpoint that is given there is no training to search, and perhaps nothing to subtract
+    settled = TRAINED if ability in given.abilities else ()
+    if settled and ability not in given.pivots:
+        settled = (*settled, "beta")
+    space = {name: where for name, where in method.space.items() if name not in settled}
     return Sweep(
         matrix=dev,
         entry=entry,
         ability=ability,
         seed=seed,
         base=base,
-        space=method.space,
-        start={name: given.get(name, signature[name].default) for name in method.space},
+        given=given,
+        space=space,
+        start={name: own.get(name, signature[name].default) for name in space},
         tasks={language: tasks.task(dev, ability, language) for language in dev.languages},
     )

@@ -1,6 +1,11 @@
-"""Where base models and corpora come from. So far: the embedded world, and local checkpoints."""
+"""Where base models, checkpoints and corpora come from: the embedded world, hubs, local files.
 
-from collections.abc import Mapping
+Nothing is fetched or read here but local files, whose content is their identity; no network is
+asked, and neither torch nor datasets is imported.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,39 +14,138 @@ import yaml
 
 from harness.embedded import corpora, lexicon
 from harness.identity import digest
+from harness.parts import Given
 from harness.spec import EMBEDDED, EmbeddedModel, Matrix
-from harness.steps import Step
-from maec.checkpoint import fingerprint, open_checkpoint
+from harness.steps import Place, Step
+from maec import adapter
+from maec.checkpoint import Checkpoint, fingerprint, open_checkpoint
+from maec.compatible import require_compatible
 from maec.errors import InputError
+from maec.hub import as_source, repo_and_revision
+from maec.tensors import open_tensors, read_json
 
 EMBEDDED_BASE = Path(__file__).parent / "embedded" / "base"
 EMBEDDED_RECIPE = Path(__file__).parent / "embedded" / "base.yaml"
 
+States = frozenset[tuple[Path, int, int]]
+"""Files with their size and time of change: what was read of them still holds."""
+
 
 def base_step(matrix: Matrix) -> Step:
-    """Θ_o of a matrix: its ``base`` is ``embedded`` or a folder, relative to the matrix file.
+    """Θ_o of a matrix: ``embedded``, a folder relative to the matrix file, or a hub id.
+
+    A base on a hub is a step that fetches it; its key does not depend on what is here already.
 
     Raises:
-        InputError: there is no usable checkpoint.
+        InputError: there is no usable checkpoint in the folder, or the base is here and is not
+            what the matrix says of it.
     """
     if isinstance(matrix.base, EmbeddedModel) and not _shipped(matrix.base):
         return _pretrained(matrix.base)
     if matrix.embedded:
-        path = EMBEDDED_BASE
+        base = _local(EMBEDDED_BASE, EMBEDDED, f"{matrix.file}: base")
     else:
-        path = (matrix.file.parent / Path(matrix.base).expanduser()).resolve()
-    try:
-        files = {info.file for info in open_checkpoint(path).tensors.values()}
-        states = {(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files}
-        found = _finite_fingerprint(path, frozenset(states))
-    except InputError as error:
-        raise InputError(f"{matrix.file}: base: {error}") from None
-    return Step(
-        kind="base",
-        settings={"fingerprint": found},
-        label=EMBEDDED if matrix.embedded else str(matrix.base),
-        path=path,
+        base = _checkpoint(matrix, str(matrix.base), "base", None)
+    if base.done:
+        _require_as_stated(matrix, base)
+    return base
+
+
+def given(matrix: Matrix, base: Step) -> Given:
+    """The checkpoints that a matrix names in place of trained ones.
+
+    Raises:
+        InputError: one in a folder is not usable, or is not of this base, if that is here.
+    """
+    named = matrix.checkpoints
+
+    def found(source: str, key: str) -> Step:
+        return _checkpoint(matrix, source, f"checkpoints.{key}", base)
+
+    return Given(
+        languages={
+            language: found(source, f"languages.{language}")
+            for language, source in named.languages.items()
+        },
+        abilities={
+            ability: found(entry.model, f"abilities.{ability}.model")
+            for ability, entry in named.abilities.items()
+        },
+        pivots={
+            ability: found(entry.pivot, f"abilities.{ability}.pivot")
+            for ability, entry in named.abilities.items()
+            if entry.pivot is not None
+        },
     )
+
+
+def _checkpoint(matrix: Matrix, named: str, key: str, base: Step | None) -> Step:
+    """What ``named`` is: a checkpoint in a folder, one on a hub, or an adapter of ``base``."""
+    where = f"{matrix.file}: {key}"
+    source = as_source(named, matrix.file.parent)
+    inputs = {} if base is None else {"base": base}
+    if isinstance(source, str):
+        repo, revision = repo_and_revision(source)
+        # what it is, a checkpoint or an adapter, shows when it is here
+        settings = {"model": repo, "revision": revision}
+        return Step(kind="fetch", settings=settings, inputs=inputs, label=f"fetch {source}")
+    path = source.resolve()
+    if base is not None and adapter.is_adapter(path):
+        with _told(where):
+            settings = {"adapter": _adapter_fingerprint(path)}
+        place = Place(paths=(path,))
+        return Step("fetch", settings, inputs, label=f"merge {named}", places=(place,))
+    found = _local(path, named, where)
+    if base is not None and base.done:
+        with _told(where):
+            _require_fits(base.folder, path)
+    return found
+
+
+def _local(path: Path, label: str, where: str) -> Step:
+    with _told(where):
+        found = _finite_fingerprint(path, _states(open_checkpoint(path)))
+    return Step(kind="base", settings={"fingerprint": found}, label=label, path=path)
+
+
+@contextmanager
+def _told(where: str) -> Iterator[None]:
+    """Say where in a matrix file a mistake is."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _require_fits(base: Path, model: Path) -> None:
+    parts = open_checkpoint(base), open_checkpoint(model)
+    _compared(base, model, _states(*parts))
+
+
+@cache
+def _compared(base: Path, model: Path, states: States) -> None:
+    require_compatible(open_checkpoint(base), open_checkpoint(model))
+
+
+def _adapter_fingerprint(path: Path) -> str:
+    config = read_json(path / adapter.CONFIG)
+    weights = Checkpoint(path, open_tensors(path, adapter.WEIGHTS), config)
+    return digest([config, fingerprint(weights, finite_only=True)])
+
+
+def _require_as_stated(matrix: Matrix, base: Step) -> None:
+    """What a matrix says of its base, for prices, is true."""
+    checkpoint = open_checkpoint(base.folder)
+    stated = {f"config.{key}": value for key, value in matrix.config.items()}
+    found = {f"config.{key}": value for key, value in checkpoint.config.items()}
+    if matrix.parameters is not None:
+        stated["parameters"], found["parameters"] = matrix.parameters, checkpoint.numel()
+    for key, value in stated.items():
+        if found.get(key) != value:
+            raise InputError(
+                f"{matrix.file}: {key}: {value}, but it is {found.get(key)} of {matrix.base}; "
+                "correct it, or leave it out"
+            )
 
 
 def _recipe() -> dict[str, Any]:
@@ -66,17 +170,58 @@ def _pretrained(model: EmbeddedModel) -> Step:
     )
 
 
-def base_numel(base: Step) -> int:
-    """Parameters of a base, made or not."""
-    if base.done:
-        return open_checkpoint(base.folder).numel()
+def base_numel(base: Step, stated: int | None = None) -> int | None:
+    """Parameters of a base, made or not; None where nothing here knows.
+
+    As :func:`known_numel`, and those of a base of the embedded world that was not made yet.
+    """
+    if base.kind != "pretrain" or base.done:
+        return known_numel(base, stated)
     from harness.embedded import pretrain
 
     return pretrain.numel(base.settings["model"])
 
 
+def known_numel(base: Step, stated: int | None = None) -> int | None:
+    """Parameters of a base by what lies here, without importing torch; None where nothing does.
+
+    Of a base that was not fetched yet they are what the hub's cache holds of it says, else those
+    ``stated``.
+    """
+    if base.done:
+        return open_checkpoint(base.folder).numel()
+    folder = cached(base)
+    return (folder and _numel(folder)) or (stated if base.kind == "fetch" else None)
+
+
+def cached(fetch: Step) -> Path | None:
+    """The folder in the hub's cache with what is there of a model; its weights may be missing."""
+    if "model" not in fetch.settings:
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    repo, revision = fetch.settings["model"], fetch.settings["revision"]
+    found = try_to_load_from_cache(repo, "config.json", revision=revision)
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _numel(folder: Path) -> int | None:
+    """By the headers of the weights, if all are there, else by their index."""
+    index = folder / "model.safetensors.index.json"
+    try:
+        return open_checkpoint(folder).numel()
+    except InputError:
+        told = read_json(index).get("metadata", {}) if index.is_file() else {}
+    return int(told["total_parameters"]) if "total_parameters" in told else None
+
+
+def _states(*checkpoints: Checkpoint) -> States:
+    files = {info.file for checkpoint in checkpoints for info in checkpoint.tensors.values()}
+    return frozenset((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+
+
 @cache
-def _finite_fingerprint(path: Path, states: frozenset[tuple[Path, int, int]]) -> str:
+def _finite_fingerprint(path: Path, states: States) -> str:
     """Of a checkpoint whose files are in these states: plans of one base read it once."""
     return fingerprint(open_checkpoint(path), finite_only=True)
 

@@ -85,11 +85,13 @@ def repo_and_revision(source: str) -> tuple[str, str | None]:
 
 
 @contextmanager
-def one_line_errors(source: str, done: str, *, hint: str = "") -> Iterator[None]:
+def one_line_errors(
+    source: str, done: str, *, hint: str = "", what: str = "model"
+) -> Iterator[None]:
     """Say in one line what huggingface_hub could not do with ``source`` inside the block.
 
     ``done`` says what was to be done, as in "fetched from the hub"; ``hint`` is added where there
-    is no such model.
+    is no such thing; ``what`` says what kind of thing it is.
 
     Raises:
         InputError: what the user can mend: the id, the revision, the login, the rights.
@@ -108,7 +110,7 @@ def one_line_errors(source: str, done: str, *, hint: str = "") -> Iterator[None]
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise InputError(
-            f"{source}: no such model on the hub that you may see (a private one needs "
+            f"{source}: no such {what} on the hub that you may see (a private one needs "
             f"`hf auth login`){hint}"
         ) from error
     except (errors.HTTPError, OSError, ValueError, RuntimeError) as error:

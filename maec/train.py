@@ -80,11 +80,12 @@ def train(
 ) -> TrainReport:
     """Train the checkpoint at ``start`` on ``documents`` and write the result to ``out``.
 
-    Documents are packed into blocks of ``sequence_length`` tokens, and each pass over the blocks has
-    an order of its own, drawn from the seed. A sequence of documents is packed whole, so that the
-    blocks of a short run are a sample of all of it. Anything else is read once, in its own order and
-    no further than the run's steps × batch_size blocks go; text that ends sooner is passed over
-    again, like a sequence. Tokens take 4 bytes of memory each, documents none once they are packed.
+    Documents are packed into blocks of ``sequence_length`` tokens, and each pass over the blocks
+    has an order of its own, drawn from the seed. A sequence of documents is packed whole, so that
+    the blocks of a short run are a sample of all of it. Anything else is read once, in its own
+    order and no further than the run's steps × batch_size blocks go; text that ends sooner is
+    passed over again, like a sequence. A token takes 4 bytes of memory, a document none once it is
+    packed.
 
     ``mask`` maps tensor names to bool tensors of the same shape; entries that are False, and
     tensors that it does not name, keep every bit. ``extra_loss`` is added to the language-model
@@ -186,9 +187,7 @@ def pack(
         yield (block * (length // len(block) + 1))[:length]
 
 
-def _tokenized(
-    tokenizer: PreTrainedTokenizerBase, documents: Iterable[str]
-) -> Iterator[list[int]]:
+def _tokenized(tokenizer: PreTrainedTokenizerBase, documents: Iterable[str]) -> Iterator[list[int]]:
     unread = iter(documents)
     while texts := list(islice(unread, TOKENIZED)):
         yield from tokenizer(texts, add_special_tokens=False)["input_ids"]

@@ -14,7 +14,7 @@ import importlib
 import inspect
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -114,6 +114,7 @@ class Method:
         """
         if isinstance(abilities, str):
             raise TypeError(f"abilities: a sequence of names is needed, found {abilities!r}")
+        parts = replace(parts, method=f"method '{self.name}'")
         allowed = parts.with_translations() if self.info.translated else parts
         checked = self.check_parameters(parameters)
         try:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from harness.methods import RATE, Info, Range, Rate
 from harness.methods.maec import Share, Weight
-from harness.parts import Parts
+from harness.parts import Parts, places
 from harness.steps import PACK, Step
 
 INFO = Info(
@@ -62,16 +62,18 @@ def build(
 
 def _transfer(parts: Parts, ability: str, channels: float, documents: int, rate: float) -> Step:
     trained = parts.ability_model([ability], rate=rate)
+    text = parts.ability(ability)
     mask = Step(
         kind="locate",
         settings={
             "importance": "activation",
             "granularity": "row",
             "k1": channels,
-            "corpora": [{**parts.ability(ability).as_json(), "documents": documents}],
+            "corpora": [{**text.as_json(), "documents": documents}],
         },
         inputs={"base": parts.base, "trained": trained},
         label=f"channels {ability}",
+        places=places([text]),
     )
     return Step(
         kind="extract",

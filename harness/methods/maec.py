@@ -88,16 +88,29 @@ def ability_pack(
     beta: float,
     rate: float,
 ) -> Step:
-    """R(A): locate N_A, train only N_A on the ability and on the pivot, take the difference."""
+    """R(A): locate N_A, train only N_A on the ability and on the pivot, take the difference.
+
+    A checkpoint that is given for the ability stands for the training, and what it moved most is
+    N_A. β is then 0 unless one of the pivot came with it.
+    """
     mask = key_neurons(parts, ability, located)
-    text = parts.ability_text([ability])
-    models = {"ability": parts.train("key_neurons", text, mask=mask, rate=rate)}
-    if beta:
-        models["pivot"] = parts.train("pivot", [parts.pivot_general()], mask=mask)
+    if ability in parts.given.abilities:
+        models = {"ability": parts.given_ability(ability, rate=rate)}
+        pivot = parts.given.pivots.get(ability)
+        beta = beta if pivot else 0.0
+    else:
+        text = parts.ability_text([ability])
+        models = {"ability": parts.train("key_neurons", text, mask=mask, rate=rate)}
+        pivot = parts.train("pivot", [parts.pivot_general()], mask=mask) if beta else None
     return Step(
         kind="extract",
         settings={"alpha": alpha, "beta": beta},
-        inputs={"base": parts.base, "mask": mask, **models},
+        inputs={
+            "base": parts.base,
+            "mask": mask,
+            **models,
+            **({"pivot": pivot} if pivot and beta else {}),
+        },
         label=f"ability weights {ability}",
     )
 
@@ -105,11 +118,15 @@ def ability_pack(
 def key_neurons(parts: Parts, ability: str, settings: dict[str, Any]) -> Step:
     """N_A by what a short training run moves, by its gradient, or, as a control, at random."""
     inputs = {"base": parts.base}
-    if settings["importance"] == "random":
-        settings = {**settings, "seed": parts.seed}
-    else:
-        # the gradient at Θ_o is accumulated without moving Θ_o
-        by_gradient = settings["importance"] == "gradient"
-        recording = {"record_gradient": True, "learning_rate": 0.0} if by_gradient else {}
-        inputs["trained"] = parts.train("locate", [parts.ability(ability)], **recording)
+    match settings["importance"]:
+        case "random":
+            settings = {**settings, "seed": parts.seed}
+        case "value_change" if ability in parts.given.abilities:
+            inputs["trained"] = parts.given.abilities[ability]
+        case "value_change":
+            inputs["trained"] = parts.train("locate", [parts.ability(ability)])
+        case "gradient":
+            # the gradient at Θ_o is accumulated without moving Θ_o
+            recording = {"record_gradient": True, "learning_rate": 0.0}
+            inputs["trained"] = parts.train("locate", [parts.ability(ability)], **recording)
     return Step(kind="locate", settings=settings, inputs=inputs, label=f"key neurons {ability}")

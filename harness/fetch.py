@@ -1,0 +1,101 @@
+"""Checkpoints that others trained: fetched into the hub's cache, checked against their base.
+
+The artifact holds links to what lies in the hub's cache. Only a model that is not stored as its
+base is, above all a LoRA adapter, is written anew, so that all that follows sees one kind of thing.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from harness.steps import Step
+from maec.adapter import is_adapter
+from maec.checkpoint import copy_companions, open_checkpoint, write_tensors
+from maec.compatible import fitted, open_base
+from maec.errors import InputError
+from maec.hub import hub_id, local_folder
+from maec.tensors import read_json
+
+SHAPE = (
+    *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers"),
+    *("num_attention_heads", "num_key_value_heads", "vocab_size"),
+)
+"""What a config says of its model's tensors: models that differ in it are not of one base."""
+
+
+def fetch(step: Step, folder: Path, commit: str | None = None) -> dict[str, Any]:
+    """Put the checkpoint that ``step`` names into ``folder``; returns what the manifest says of it.
+
+    ``commit`` is the one that was fetched before: wherever a branch has gone since, what was made
+    of it stays what it is.
+
+    Raises:
+        InputError: there is no such model or it may not be had; it cannot be its base trained
+            further.
+        OSError: fetching it failed underway.
+    """
+    base = step.inputs.get("base")
+    if "adapter" in step.settings:
+        source: Path | str = step.places[0].paths[0]
+    else:
+        revision = commit or step.settings["revision"]
+        source = "@".join(filter(None, (step.settings["model"], revision)))
+    if base is not None:
+        _require_same_shape(base.folder, source)
+    found = local_folder(source)
+    _place(found, found if base is None else base.folder, folder)
+    on_hub = hub_id(found)
+    if on_hub is None:
+        return {}
+    licence = _licence(*on_hub)
+    return {"commit": on_hub[1], **({"licence": licence} if licence else {})}
+
+
+def _require_same_shape(base: Path, source: Path | str) -> None:
+    """Refuse a model by its config, before its weights are fetched."""
+    other = local_folder(source, ("*.json",)) / "config.json"
+    if not other.is_file():
+        return  # an adapter has none
+    found, wanted = read_json(other), read_json(base / "config.json")
+    for key in SHAPE:
+        if key in found and key in wanted and found[key] != wanted[key]:
+            raise InputError(
+                f"{source}: config.json: {key}: {found[key]}, but {wanted[key]} in {base}; give a "
+                "checkpoint that was trained from this base"
+            )
+
+
+def _place(model: Path, base: Path, folder: Path) -> None:
+    """Link to the model's files, or write it as its base is stored if it is not so already.
+
+    Raises:
+        InputError: it cannot be its base trained further.
+    """
+    origin = open_base(base)
+    if is_adapter(model):
+        adapted = fitted(origin, model)
+        tensors = ((name, adapted.read(name).float()) for name in origin.tensors)
+        write_tensors(folder, tensors)
+        copy_companions(origin, folder, dtype="float32")
+        return
+    stored = open_checkpoint(model)
+    seen = fitted(origin, model)
+    if stored.float_shapes().keys() == origin.float_shapes().keys():
+        for file in sorted(model.iterdir()):
+            if file.is_file():
+                (folder / file.name).symlink_to(file)
+        return
+    # buffers that are computed, and copies of tied embeddings, are left out
+    write_tensors(folder, ((name, seen.read(name)) for name in origin.tensors))
+    dtype = stored.config.get("dtype") or stored.config.get("torch_dtype") or "float32"
+    copy_companions(stored, folder, dtype=dtype)
+
+
+def _licence(repo: str, commit: str) -> str | None:
+    """What the model's card says, if it can be had."""
+    from huggingface_hub import ModelCard, errors, hf_hub_download
+
+    try:
+        card = hf_hub_download(repo, "README.md", revision=commit)
+    except (errors.HTTPError, errors.LocalEntryNotFoundError, OSError):
+        return None
+    return ModelCard.load(card).data.get("license")

@@ -1,0 +1,50 @@
+"""How large the artifacts of a plan will be, from the parameters of its bases."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from harness.plan import Plan
+from harness.steps import Step
+from harness.world import base_numel
+
+BYTES = {"float32": 4, "bfloat16": 2}
+"""Of one number of a checkpoint that was trained here; merges are float32."""
+
+
+def sizes(steps: Iterable[Step], parameters: Mapping[str, int | None]) -> dict[str, int | None]:
+    """Bytes that each step writes, by its key, beside what is fetched into a hub's cache.
+
+    ``parameters`` are those of the base that the step belongs to; None for both where unknown.
+    """
+    found = {step.key: (step, parameters.get(step.key)) for step in steps}
+    return {
+        key: None if number is None else round(number * _bytes_a_parameter(step))
+        for key, (step, number) in found.items()
+    }
+
+
+def parameters(plan: Plan, numel: Callable[..., int | None] = base_numel) -> dict[str, int | None]:
+    """Parameters of the base that each step of a plan belongs to, by the step's key."""
+    bases = {cell.base.key: cell.base for cell in plan.cells}
+    known = {key: numel(base, plan.matrix.parameters) for key, base in bases.items()}
+    return {
+        step.key: known[cell.base.key]
+        for cell in plan.cells
+        for start in (cell.base, cell.model)
+        for step in start.walk()
+    }
+
+
+def _bytes_a_parameter(step: Step) -> float:
+    match step.kind:
+        case "fetch":
+            # links; an adapter is merged, and written in float32
+            return 4 if "adapter" in step.settings else 0
+        case "train":
+            return BYTES[step.settings["training"]["dtype"]]
+        case "locate":
+            return 1 / 8
+        case "extract":
+            # at most: a value and a byte of its place for every key neuron
+            return 5 * step.inputs["mask"].settings["k1"]
+        case _:
+            return 4
