@@ -40,9 +40,13 @@ def fetch(step: Step, folder: Path, commit: str | None = None) -> dict[str, Any]
         revision = commit or step.settings["revision"]
         source = "@".join(filter(None, (step.settings["model"], revision)))
     if base is not None:
-        _require_same_shape(base.folder, source)
+        _require_same_shape(base, source)
     found = local_folder(source)
-    _place(found, found if base is None else base.folder, folder)
+    try:
+        _place(found, found if base is None else base.folder, folder)
+    except InputError as error:
+        further = "" if base is None else f" as {base.label} trained further"
+        raise InputError(f"{source}: cannot be used{further}: {error}") from None
     on_hub = hub_id(found)
     if on_hub is None:
         return {}
@@ -50,17 +54,17 @@ def fetch(step: Step, folder: Path, commit: str | None = None) -> dict[str, Any]
     return {"commit": on_hub[1], **({"licence": licence} if licence else {})}
 
 
-def _require_same_shape(base: Path, source: Path | str) -> None:
+def _require_same_shape(base: Step, source: Path | str) -> None:
     """Refuse a model by its config, before its weights are fetched."""
     other = local_folder(source, ("*.json",)) / "config.json"
     if not other.is_file():
         return  # an adapter has none
-    found, wanted = read_json(other), read_json(base / "config.json")
+    found, wanted = read_json(other), read_json(base.folder / "config.json")
     for key in SHAPE:
         if key in found and key in wanted and found[key] != wanted[key]:
             raise InputError(
-                f"{source}: config.json: {key}: {found[key]}, but {wanted[key]} in {base}; give a "
-                "checkpoint that was trained from this base"
+                f"{source}: config.json: {key}: {found[key]!r}, but {wanted[key]!r} of "
+                f"{base.label}; give a checkpoint that was trained from this base"
             )
 
 

@@ -187,29 +187,22 @@ class Parts:
         return {ability: self.ability_model([ability], rate=rate) for ability in abilities}
 
     def _corpus(self, kind: str, language: str, ability: str | None = None) -> Corpus:
+        found: dict[str, Any] = {"generator": self.generator(language)}
         documents, tokens = self.documents.get(kind), self.tokens.get(kind)
-        if documents is None and tokens is None:
-            also = "" if self.text is None else ", and so is tokens"
+        also = ""
+        if self.text is not None:
+            try:
+                source, place = self.text(kind, language, ability)
+            except InputError as error:
+                raise InputError(f"{error} ({self.method} needs it)") from None
+            found = {"source": source, "place": place, "tokens": tokens}
+            also = ", and so is tokens"
+        if documents is None and found.get("tokens") is None:
             raise InputError(
                 f"{self.where}: documents: '{kind}' is missing{also}, which {self.method} needs"
             )
-        if self.text is None:
-            return Corpus(
-                language=language,
-                documents=documents,
-                seed=self.seed,
-                generator=self.generator(language),
-                ability=ability,
-            )
-        source, place = self.text(kind, language, ability)
         return Corpus(
-            language=language,
-            documents=documents,
-            seed=self.seed,
-            ability=ability,
-            tokens=tokens,
-            source=source,
-            place=place,
+            language=language, documents=documents, seed=self.seed, ability=ability, **found
         )
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from string import Formatter
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 DEFAULT = "*"
 """Stands for every language that has no entry of its own."""
@@ -112,13 +112,24 @@ def _entry(sources: Mapping[str, TextSource], language: str) -> TextSource | Non
     return sources.get(language) or sources.get(DEFAULT)
 
 
+def _number(value: Any) -> Any:
+    """YAML takes 1e9 for text, which it is not."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
+
+
 class Tokens(Strict):
     """How many tokens, by the base's tokenizer, each corpus gives to one training run at most."""
 
-    general: int | None = Field(None, ge=1)
-    pivot: int | None = Field(None, ge=1)
-    ability: int | None = Field(None, ge=1)
-    translated: int | None = Field(None, ge=1)
+    general: Count | None = None
+    pivot: Count | None = None
+    ability: Count | None = None
+    translated: Count | None = None
 
 
 class AbilityCheckpoint(Strict):

@@ -52,14 +52,14 @@ def finder(matrix: Matrix) -> FindText | None:
     def find(kind: str, language: str, ability: str | None) -> tuple[Mapping[str, Any], Place]:
         if matrix.corpora is None:
             raise InputError(
-                f"{matrix.file}: corpora: missing; there is nothing to train on for a base from a "
-                "hub: name text, or leave out the methods that train"
+                f"{matrix.file}: corpora: missing, and a base from a hub has no other text; name "
+                "some, or leave out what needs it"
             )
         key, source = matrix.corpora.find(kind, language, ability)
         if source is None:
             raise InputError(
-                f"{matrix.file}: {key}: missing, which a method of this matrix reads; name a "
-                "dataset or files there, or leave the method out"
+                f"{matrix.file}: {key}: missing; name a dataset or files there, or leave out what "
+                "needs it"
             )
         try:
             return identified(source, matrix.file.parent)
