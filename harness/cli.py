@@ -5,13 +5,16 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from maec.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 OWN_FOLDERS = ("artifacts", "cache", "tasks", "training")
 """What the harness makes in MAEC_HOME; nothing else there is ever deleted."""
@@ -28,29 +31,49 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 
 @app.command()
-def plan(matrix: MatrixFile, as_json: AsJson = False) -> None:
-    """Say what is done and what is missing; does nothing."""
-    from rich.table import Table
-
+def plan(
+    matrix: MatrixFile,
+    steps: Annotated[bool, typer.Option("--steps", help="List every step.")] = False,
+    gpu: Annotated[str, typer.Option(help="To price by: a100, h100, rtx4090, …")] = "h100",
+    utilisation: Annotated[
+        float, typer.Option(help="Share of the GPU's peak that is reached.")
+    ] = 0.4,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is done, what is missing and what that takes; does nothing, asks no network."""
     from harness.plan import make_plan
+    from harness.price import assumptions, price
+    from harness.price_table import table
     from harness.spec import load_matrix
 
-    summary = make_plan(load_matrix(matrix)).summary()
+    planned = make_plan(load_matrix(matrix))
+    summary, found = planned.summary(), price(planned, gpu, utilisation)
     if as_json:
-        print(json.dumps(summary, indent=1, ensure_ascii=False))
+        print(json.dumps({**summary, "price": found}, indent=1, ensure_ascii=False))
         return
+    console = Console()
+    if steps:
+        console.print(_steps(summary))
+    missing = summary["missing"]
+    if missing["cells"]:
+        console.print(table(summary["matrix"], found))
+        for line in assumptions(planned, found):
+            console.print(f"[dim]{escape(line)}[/dim]", highlight=False)
+    console.print(
+        f"{missing['steps']} of {len(summary['steps'])} steps and {missing['cells']} of "
+        f"{len(summary['cells'])} cells are missing; `harness run {matrix}` does them"
+    )
+
+
+def _steps(summary: dict[str, Any]) -> "Table":
+    from rich.table import Table
+
     table = Table(title=f"{summary['matrix']}: steps", title_justify="left")
     for column in ("state", "kind", "step", "key"):
         table.add_column(column)
     for step in summary["steps"]:
         table.add_row(step["state"], step["kind"], escape(step["label"]), step["key"][:12])
-    console = Console()
-    console.print(table)
-    missing = summary["missing"]
-    console.print(
-        f"{missing['steps']} of {len(summary['steps'])} steps and {missing['cells']} of "
-        f"{len(summary['cells'])} cells are missing; `harness run {matrix}` does them"
-    )
+    return table
 
 
 @app.command()

@@ -22,16 +22,23 @@ def sizes(steps: Iterable[Step], parameters: Mapping[str, int | None]) -> dict[s
     }
 
 
-def parameters(plan: Plan, numel: Callable[..., int | None] = base_numel) -> dict[str, int | None]:
-    """Parameters of the base that each step of a plan belongs to, by the step's key."""
-    bases = {cell.base.key: cell.base for cell in plan.cells}
-    known = {key: numel(base, plan.matrix.parameters) for key, base in bases.items()}
+def bases(plan: Plan) -> dict[str, Step]:
+    """The base that each step of a plan belongs to, by the step's key."""
+    models = {cell.model.key: cell for cell in plan.cells}
     return {
-        step.key: known[cell.base.key]
-        for cell in plan.cells
+        step.key: cell.base
+        for cell in models.values()
         for start in (cell.base, cell.model)
         for step in start.walk()
     }
+
+
+def parameters(plan: Plan, numel: Callable[..., int | None] = base_numel) -> dict[str, int | None]:
+    """Parameters of the base that each step of a plan belongs to, by the step's key."""
+    found = bases(plan)
+    distinct = {base.key: base for base in found.values()}
+    known = {key: numel(base, plan.matrix.parameters) for key, base in distinct.items()}
+    return {key: known[base.key] for key, base in found.items()}
 
 
 def _bytes_a_parameter(step: Step) -> float:

@@ -196,7 +196,7 @@ def known_numel(base: Step, stated: int | None = None) -> int | None:
 
 def cached(fetch: Step) -> Path | None:
     """The folder in the hub's cache with what is there of a model; its weights may be missing."""
-    if "model" not in fetch.settings:
+    if fetch.kind != "fetch" or "model" not in fetch.settings:
         return None
     from huggingface_hub import try_to_load_from_cache
 

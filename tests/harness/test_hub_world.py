@@ -110,6 +110,7 @@ def test_a_base_from_a_hub_is_trained_on_text_from_files_and_data_sets(
     assert not hub.asked and not home.exists()
     assert planned["missing"]["cells"] == len(planned["cells"]) == 10
     (before,) = [s["key"] for s in planned["steps"] if s["kind"] == "fetch"]
+    assert planned["price"]["total"]["download"]["unknown"] > 0  # nobody says how large it is
 
     ran(harness("run", path, home=home, hub=hub))
     (fetched,) = artifacts(home, "fetch").values()
@@ -141,8 +142,10 @@ def test_a_base_from_a_hub_is_trained_on_text_from_files_and_data_sets(
     ran(harness("run", path, home=home, hub=hub))
     assert manifest(fetched)["commit"] == commit
     assert same_bits(read_torch(fetched), read_torch(base))
-    offline = harness("run", path, home=home, hub=hub, HF_HUB_OFFLINE="1")
-    assert "nothing to do" in offline.stderr, offline.stderr
+    asked = len(hub.asked)
+    told = json.loads(ran(harness("plan", path, "--json", home=home, hub=hub)))
+    assert told["missing"] == {"steps": 0, "cells": 0} and len(hub.asked) == asked
+    assert set(told["price"]["total"]["download"].values()) == {0}
 
 
 def same_as_trained_directly(artifact: Path, base: Path, folder: Path) -> bool:

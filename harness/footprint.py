@@ -1,0 +1,102 @@
+"""Bytes of GPU memory that training and serving a model take, from its parameters and its config.
+
+Estimates, made of what :mod:`maec.train` and the engines really keep. Where a config does not say
+what is needed, they are None.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.spec import Engine
+from maec.settings import TrainSettings
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Of one number."""
+
+STATE = 4 + 4 + 8
+"""Bytes of a parameter that is trained: weight, gradient and AdamW's two moments, in float32."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a config says of the size of its model's layers, in transformers' terms."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+    queries: int
+    keys: int
+    vocabulary: int
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Shape | None":
+        """None where a key is missing; ``queries`` and ``keys`` are all heads' widths together."""
+        text = config.get("text_config") or config
+        try:
+            heads = text["num_attention_heads"]
+            width = text.get("head_dim") or text["hidden_size"] // heads
+            return cls(
+                hidden=text["hidden_size"],
+                intermediate=text["intermediate_size"],
+                layers=text["num_hidden_layers"],
+                queries=width * heads,
+                keys=width * (text.get("num_key_value_heads") or heads),
+                vocabulary=text["vocab_size"],
+            )
+        except KeyError:
+            return None
+
+
+def training(
+    settings: TrainSettings, parameters: int | None, shape: Shape | None, *, masked: bool = False
+) -> int | None:
+    """Of one run: state of all trained parameters, and activations of one step.
+
+    Weights are float32 whatever the ``precision``, which in bfloat16 also keeps a copy of them.
+    Only LoRA keeps no gradient and no moments of the others: with a mask (a byte an entry, where
+    weights decay) the optimiser still has all. Stepping takes one more number a parameter, when
+    activations are gone.
+    """
+    if parameters is None or shape is None:
+        return None
+    trained = parameters
+    if settings.lora_rank is not None:
+        trained = settings.lora_rank * _lora(shape)
+    held = 4 * parameters + (STATE if settings.lora_rank else STATE - 4) * trained
+    if settings.precision != "float32":
+        held += BYTES[settings.precision] * parameters
+    if settings.record_gradient:
+        held += 4 * trained
+    if masked and settings.weight_decay:
+        held += parameters
+    return held + max(activations(settings, shape), 4 * trained)
+
+
+def activations(settings: TrainSettings, shape: Shape) -> int:
+    """What a step keeps for its backward pass: nothing is computed twice.
+
+    For each of T tokens and L layers 24·h bytes of float32 (norms, residuals) and 4·h + 4·k + 4·f
+    numbers in the run's precision (h hidden, k keys, f intermediate width; attention keeps no
+    scores), and for each word of the vocabulary the logits, their float32 and its gradient.
+    """
+    number = BYTES[settings.precision]
+    tokens = settings.batch_size * settings.sequence_length
+    layer = 24 * shape.hidden + number * 4 * (shape.hidden + shape.keys + shape.intermediate)
+    return tokens * (shape.layers * layer + shape.vocabulary * (number + 8))
+
+
+def serving(engine: Engine, parameters: int | None, shape: Shape | None) -> int | None:
+    """Weights, and keys and values of as many tokens as the engine may hold at a time."""
+    if parameters is None or shape is None:
+        return None
+    number = BYTES[engine.dtype]
+    sequences = engine.max_num_seqs if engine.kind == "vllm" else engine.batch_size
+    cached = 2 * shape.layers * shape.keys * sequences * engine.max_model_len
+    return number * (parameters + cached)
+
+
+def _lora(shape: Shape) -> int:
+    """Parameters of adapters of rank 1 on all linear layers but the output layer."""
+    attention = 2 * (shape.hidden + shape.queries) + 2 * (shape.hidden + shape.keys)
+    return shape.layers * (attention + 3 * (shape.hidden + shape.intermediate))
