@@ -187,10 +187,11 @@ class Parts:
         return {ability: self.ability_model([ability], rate=rate) for ability in abilities}
 
     def _corpus(self, kind: str, language: str, ability: str | None = None) -> Corpus:
-        found: dict[str, Any] = {"generator": self.generator(language)}
         documents, tokens = self.documents.get(kind), self.tokens.get(kind)
-        also = ""
-        if self.text is not None:
+        if self.text is None:
+            found: dict[str, Any] = {"generator": self.generator(language)}
+            also = ""
+        else:
             try:
                 source, place = self.text(kind, language, ability)
             except InputError as error:

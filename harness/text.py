@@ -290,10 +290,14 @@ def located(repo: str, revision: str | None) -> OnHub:
 
     def whole(at: str | None) -> Path | None:
         try:
-            found = snapshot_download(repo, repo_type="dataset", revision=at, local_files_only=True)
+            found = Path(
+                snapshot_download(repo, repo_type="dataset", revision=at, local_files_only=True)
+            )
         except errors.LocalEntryNotFoundError:
             return None
-        return Path(found)
+        # of a data set that was streamed a few files are there, and no list of all to tell by
+        listed = found.parents[1] / "trees" / f"{found.name}.json"
+        return found if listed.is_file() else None
 
     pinned = revision is not None and constants.REGEX_COMMIT_OID.fullmatch(revision)
     folder = whole(revision) if constants.HF_HUB_OFFLINE or pinned else None

@@ -5,6 +5,7 @@ Expected documents are read from the same files by json and pyarrow alone.
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -16,7 +17,9 @@ from harness.sources import TextSource
 from harness.steps import Place
 from harness.text import ORDER, Reading, identified, mixed
 from maec.errors import InputError
+from tests.conftest import CHECKOUT
 from tests.harness.hub_world import data_set, lines, parquet
+from tests.maec.hub_server import Hub, serve
 
 ROWS = [{"id": i, "text": f"document number {i} of all", "more": i % 3} for i in range(50)]
 
@@ -248,25 +251,6 @@ def test_a_source_that_says_too_little_or_too_much_is_refused(source: dict, expe
     assert expected in str(caught.value)
 
 
-def test_without_a_network_a_data_set_that_is_not_here_is_one_line(tmp_path: Path) -> None:
-    program = """
-from harness.text import located
-from maec.errors import InputError
-try:
-    located("org/wiki", None)
-except InputError as error:
-    print(error)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")},
-    )
-    assert done.stdout.count("\n") == 1, done.stderr
-    assert "org/wiki: HF_HUB_OFFLINE is set" in done.stdout
-
-
 def test_the_manifest_says_what_was_read_and_on_what_terms(folder: Path) -> None:
     reading = read(folder, 5, dataset="set", name="es")
     list(reading)
@@ -277,3 +261,63 @@ def test_the_manifest_says_what_was_read_and_on_what_terms(folder: Path) -> None
     list(said)
     assert said.as_json()["licence"] == "mine"
     assert Place() == Place((), None)
+
+
+# a hub
+
+
+READ = """
+import json, sys
+from pathlib import Path
+from harness.sources import TextSource
+from harness.text import Reading, identified
+from maec.errors import InputError
+from tests.harness.test_text import Words
+found, place = identified(TextSource(dataset=sys.argv[1], name="es"), Path())
+reading = Reading({"documents": 7, "tokens": None, "seed": 3, "source": found}, place, Words())
+try:
+    print(json.dumps({"texts": list(reading), **reading.as_json()}))
+except InputError as error:
+    print(error)
+"""
+DOWNLOAD = """
+import sys
+from huggingface_hub import snapshot_download
+snapshot_download(sys.argv[1], repo_type="dataset")
+"""
+
+
+@pytest.mark.slow
+def test_a_data_set_on_a_hub_is_streamed_and_read_without_a_network_once_it_is_here(
+    folder: Path,
+) -> None:
+    with serve(Hub()) as hub:
+        commit = hub.add("datasets/org/wiki", folder / "set")
+
+        def run(program: str, dataset: str, **more: str) -> str:
+            settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "hf")}
+            settings |= {"HF_HUB_DISABLE_XET": "1", "MAEC_HOME": str(folder / "home")}
+            done = subprocess.run(
+                [sys.executable, "-c", program, dataset],
+                capture_output=True,
+                text=True,
+                env={**os.environ, "PYTHONPATH": str(CHECKOUT), **settings, **more},
+            )
+            assert done.returncode == 0, done.stderr
+            assert done.stdout.count("\n") <= 1
+            return done.stdout
+
+        streamed = json.loads(run(READ, "org/wiki"))
+        assert streamed["texts"] == list(read(folder, 7, seed=3, **SOURCES["a data set"]))
+        assert streamed["commit"] == commit
+        assert streamed["source"]["revision"] is None
+        # what streaming leaves behind is no data set
+        refused = run(READ, "org/wiki", HF_HUB_OFFLINE="1")
+        assert refused.startswith("org/wiki: HF_HUB_OFFLINE is set")
+        assert "no such data set" in run(READ, "org/nothing")
+        run(DOWNLOAD, "org/wiki")
+        asked = len(hub.asked)
+        here = json.loads(run(READ, f"org/wiki@{commit}"))
+        assert here["texts"] == streamed["texts"] and len(hub.asked) == asked
+        offline = json.loads(run(READ, "org/wiki", HF_HUB_OFFLINE="1"))
+        assert offline["texts"] == streamed["texts"] and offline["licence"] == "cc-by-sa-4.0"

@@ -1,8 +1,8 @@
 """A stand-in for a model hub on loopback.
 
-It has the endpoints that `snapshot_download` asks for, and those that `create_repo`,
-`create_branch` and `upload_folder` write to when HF_HUB_DISABLE_XET is set: small files come inside
-the commit, large ones (here: safetensors) by git-lfs before it.
+It has the endpoints that `snapshot_download` and the reading of data sets ask for, and those that
+`create_repo`, `create_branch` and `upload_folder` write to when HF_HUB_DISABLE_XET is set: small
+files come inside the commit, large ones (here: safetensors) by git-lfs before it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlparse
+from urllib.parse import parse_qs, unquote, urlparse
 
 import yaml
 
@@ -30,7 +30,10 @@ class Hub:
     """What the stand-in serves, and what it was asked for."""
 
     repos: dict[str, dict[str, Path]] = field(default_factory=dict)
-    """Hub id → commit or branch → folder with the files; a branch is served as its commit."""
+    """Hub id → commit or branch → folder with the files; a branch is served as its commit.
+
+    The id of a data set begins with `datasets/`.
+    """
     gated: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
     """Method and path of every request."""
@@ -71,6 +74,19 @@ class Hub:
     def commit(self, repo: str, revision: str) -> str | None:
         folder = self.repos.get(repo, {}).get(revision)
         return hashlib.sha1(str(folder).encode()).hexdigest() if folder else None
+
+
+def described(folder: Path, path: Path) -> dict[str, object]:
+    """What a hub says of a file or folder in a repository."""
+    name = str(path.relative_to(folder))
+    if path.is_dir():
+        return {"type": "directory", "path": name, "oid": hashlib.sha1(name.encode()).hexdigest()}
+    return {
+        "type": "file",
+        "path": name,
+        "size": path.stat().st_size,
+        "oid": hashlib.sha1(path.read_bytes()).hexdigest(),
+    }
 
 
 @contextmanager
@@ -115,41 +131,49 @@ def serve(hub: Hub) -> Iterator[Hub]:
         def do_GET(self) -> None:
             hub.asked.append(f"{self.command} {self.path}")
             parts = unquote(urlparse(self.path).path).strip("/").split("/")
-            if parts[:2] == ["api", "models"]:
+            kind = "datasets/" if "datasets" in parts[:2] else ""
+            if parts[:2] in (["api", "models"], ["api", "datasets"]):
                 what, revision = (*parts[4:5], "/".join(parts[5:])) if parts[4:] else ("", "main")
-                self.api("/".join(parts[2:4]), what, revision)
-            elif parts[2:3] != ["resolve"]:
+                self.api(kind + "/".join(parts[2:4]), what, revision)
+                return
+            parts = parts[1:] if kind else parts
+            if parts[2:3] != ["resolve"]:
                 self.reply(404)
             else:  # org/name/resolve/revision/file
-                self.file("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
+                self.file(kind + "/".join(parts[:2]), parts[3], "/".join(parts[4:]))
 
         def api(self, repo: str, what: str, revision: str) -> None:
+            # org/name/tree/revision/folder: both may have slashes in them
+            known = [
+                name for name in hub.repos.get(repo, {}) if f"{revision}/".startswith(f"{name}/")
+            ]
+            revision, inside = (
+                (max(known), revision[len(max(known)) + 1 :]) if known else (revision, "")
+            )
             if self.refuse(repo, revision):
                 return
             commit = hub.commit(repo, revision)
             folder = hub.repos[repo][revision]
-            files = {
-                str(file.relative_to(folder)): file
-                for file in sorted(folder.rglob("*"))
-                if file.is_file()
-            }
+            found = [described(folder, path) for path in sorted(folder.rglob("*"))]
+            files = [entry["path"] for entry in found if entry["type"] == "file"]
             answer: object = {
-                "id": repo,
+                "id": repo.removeprefix("datasets/"),
                 "modelId": repo,
                 "sha": commit,
                 "private": repo in hub.private,
                 "siblings": [{"rfilename": name} for name in files],
             }
             if what == "tree":
+                deep = "recursive=true" in self.path.lower()
                 answer = [
-                    {
-                        "type": "file",
-                        "path": name,
-                        "size": file.stat().st_size,
-                        "oid": hashlib.sha1(file.read_bytes()).hexdigest(),
-                    }
-                    for name, file in files.items()
+                    entry
+                    for entry in found
+                    if deep or entry["path"].rpartition("/")[0] == inside
+                    if f"{entry['path']}/".startswith(f"{inside}/" if inside else "")
                 ]
+            elif what == "paths-info":
+                wanted = parse_qs(self.body().decode())["paths"]
+                answer = [entry for entry in found if entry["path"] in wanted]
             self.say(answer)
 
         def file(self, repo: str, revision: str, name: str) -> None:
@@ -163,8 +187,12 @@ def serve(hub: Hub) -> Iterator[Hub]:
             etag = f'"{hashlib.sha1(body).hexdigest()}"'
             if name in hub.withheld and self.command == "GET":
                 self.reply(403)
-            else:
-                self.reply(200, body, etag=etag, x_repo_commit=hub.commit(repo, revision))
+                return
+            commit, status = hub.commit(repo, revision), 200
+            if asked := self.headers["range"]:
+                first, _, last = asked.removeprefix("bytes=").partition("-")
+                body, status = body[int(first) : int(last) + 1 if last else None], 206
+            self.reply(status, body, etag=etag, x_repo_commit=commit)
 
         def body(self) -> bytes:
             if self.headers["transfer-encoding"] != "chunked":
@@ -187,6 +215,11 @@ def serve(hub: Hub) -> Iterator[Hub]:
 
         def do_POST(self) -> None:
             hub.asked.append(f"POST {self.path}")
+            if "/paths-info/" in self.path:
+                parts = unquote(urlparse(self.path).path).strip("/").split("/")
+                kind = "datasets/" if parts[1] == "datasets" else ""
+                self.api(kind + "/".join(parts[2:4]), parts[4], "/".join(parts[5:]))
+                return
             body = self.body()
             parts = unquote(urlparse(self.path).path).strip("/").split("/")
             if parts == ["api", "validate-yaml"]:
