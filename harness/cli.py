@@ -33,7 +33,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 @app.command()
 def plan(
     matrix: MatrixFile,
-    steps: Annotated[bool, typer.Option("--steps", help="List every step.")] = False,
+    steps: Annotated[bool, typer.Option("--steps", help="List every step instead.")] = False,
     gpu: Annotated[str, typer.Option(help="To price by: a100, h100, rtx4090, …")] = "h100",
     utilisation: Annotated[
         float, typer.Option(help="Share of the GPU's peak that is reached.")
@@ -52,10 +52,10 @@ def plan(
         print(json.dumps({**summary, "price": found}, indent=1, ensure_ascii=False))
         return
     console = Console()
+    missing = summary["missing"]
     if steps:
         console.print(_steps(summary))
-    missing = summary["missing"]
-    if missing["cells"]:
+    elif missing["cells"]:
         console.print(table(summary["matrix"], found))
         for line in assumptions(planned, found):
             console.print(f"[dim]{escape(line)}[/dim]", highlight=False)
