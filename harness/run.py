@@ -18,10 +18,12 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from harness import machine, methods
+from harness import machine, methods, tasks
 from harness.board import Board, board
 from harness.execute import versions
+from harness.fit import require_fit
 from harness.home import home
+from harness.live import Live
 from harness.live_status import LiveStatus
 from harness.plan import Plan, make_plan
 from harness.schedule import Schedule
@@ -54,6 +56,7 @@ def run(matrix: Matrix, console: Console, *, workers: int | None = None) -> Outc
             process writes to the store.
     """
     _require_space(make_plan(matrix))  # refuse before anything is written, the store included
+    tasks.fetch(matrix, console)
     outcome = Outcome()
     with writer() as store:
         _remove_leftovers()
@@ -64,9 +67,11 @@ def run(matrix: Matrix, console: Console, *, workers: int | None = None) -> Outc
         store.snapshot(now=True)
         if not plan.missing_cells:
             return outcome
+        live_engine = Live(matrix.engine)
+        _require_fit(plan, live_engine)
         run_id = _begin(store, matrix)
         status = "interrupted"
-        scorer = Scorer(plan, store, run_id)
+        scorer = Scorer(plan, store, run_id, live_engine)
         live = LiveStatus(home(), matrix.name, run_id)
         try:
             with board(console, live, plan.missing_steps, len(plan.missing_cells)) as shown:
@@ -205,11 +210,20 @@ def _begin(store: Writer, matrix: Matrix) -> str:
 
 def _claim_questions(plan: Plan, store: Writer) -> None:
     """Refuse a matrix that asks as test questions what something was tuned on."""
-    tasks = {cell.task.key: cell.task for cell in plan.cells}
+    known = {cell.task.key: cell.task for cell in plan.cells}
     for split in ("test", "dev"):
-        asked = [q for task in tasks.values() if task.split == split for q in task.questions]
+        asked = [q for task in known.values() if task.split == split for q in task.questions]
         if asked:
             store.claim_questions(split, asked, str(plan.matrix.file))
+
+
+def _require_fit(plan: Plan, live: Live) -> None:
+    """Refuse questions that do not fit the engine; those of the embedded world do."""
+    cells = [cell for cell in plan.missing_cells if cell.asked in plan.matrix.tasks]
+    if cells:
+        asked = list({cell.task.key: cell.task for cell in cells}.values())
+        bases = {cell.base.key: cell.base for cell in cells}.values()
+        require_fit(live.load(asked), bases, plan.matrix.engine, str(plan.matrix.file))
 
 
 def _placements(plan: Plan) -> list[dict[str, Any]]:
@@ -233,7 +247,12 @@ def _placements(plan: Plan) -> list[dict[str, Any]]:
 
 def _remove_leftovers() -> None:
     """Scratch of runs that were killed; safe, since this process holds the store."""
-    for pattern in ("artifacts/*/.partial-*", "tasks/.partial-*", "*.partial"):
+    for pattern in (
+        "artifacts/*/.partial-*",
+        "tasks/.partial-*",
+        "questions/.partial-*",
+        "*.partial",
+    ):
         for path in home().glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 

@@ -18,6 +18,7 @@ from harness import machine, methods, tasks
 from harness.board import COLUMNS
 from harness.engine import Engine
 from harness.execute import versions
+from harness.fit import require_fit
 from harness.identity import digest
 from harness.live import Live
 from harness.run import record_artifact, remembered_interrupt, worker_count
@@ -76,21 +77,28 @@ def run(
         lanes = [lane for sweep in distinct if (lane := _open(sweep, budget, store)).left]
         if not lanes:
             return {}
+        live = Live(matrix.engine)
+        _require_fit(matrix, lanes, live)
         try:
-            return _search(matrix, lanes, store, console, workers or worker_count(len(lanes)))
+            return _search(matrix, live, lanes, store, console, workers or worker_count(len(lanes)))
         finally:
             store.snapshot(now=True)
 
 
 def _search(
-    matrix: Matrix, lanes: Sequence[_Lane], store: Writer, console: Console, workers: int
+    matrix: Matrix,
+    live: Live,
+    lanes: Sequence[_Lane],
+    store: Writer,
+    console: Console,
+    workers: int,
 ) -> dict[str, str]:
     with (
         remembered_interrupt() as asked,
         Progress(*COLUMNS, console=console) as progress,
         start_workers(workers, max(1, machine.cores() // workers)) as pool,
     ):
-        search = _Search(store, Schedule([], pool), matrix)
+        search = _Search(store, Schedule([], pool), live)
         bars = [
             progress.add_task(lane.sweep.name, total=lane.tried + lane.left, completed=lane.tried)
             for lane in lanes
@@ -103,6 +111,15 @@ def _search(
             for lane, bar in zip(lanes, bars, strict=True):
                 progress.update(bar, completed=lane.tried + lane.begun)
     return search.failures
+
+
+def _require_fit(matrix: Matrix, lanes: Sequence[_Lane], live: Live) -> None:
+    """Refuse questions that do not fit the engine; those of the embedded world do."""
+    sweeps = [lane.sweep for lane in lanes if lane.sweep.ability in matrix.tasks]
+    if sweeps:
+        asked = {task.key: task for sweep in sweeps for task in sweep.tasks.values()}
+        bases = {sweep.base.key: sweep.base for sweep in sweeps}.values()
+        require_fit(live.load(list(asked.values())), bases, matrix.engine, str(matrix.file))
 
 
 def _keep_apart(matrix: Matrix, wanted: Sequence[Sweep], store: Writer) -> None:
@@ -164,10 +181,10 @@ def _open(sweep: Sweep, budget: int, store: Writer) -> _Lane:
 class _Search:
     """The engine, the worker processes and the store that all sweeps of a call share."""
 
-    def __init__(self, store: Writer, schedule: Schedule, matrix: Matrix) -> None:
+    def __init__(self, store: Writer, schedule: Schedule, live: Live) -> None:
         self._store = store
         self._schedule = schedule
-        self._live = Live(matrix.engine)
+        self._live = live
         self._made: dict[str, float] = {}
         self.failures: dict[str, str] = {}
 
