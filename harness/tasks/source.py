@@ -242,7 +242,7 @@ def _documents(config: dict[str, Any], splits: Mapping[str, Any], tested: str | 
     if not len(prepare(splits[asked])):
         return Documents([], [], "none")  # lm-eval cannot hold a task without questions
     own = ConfigurableTask(config=config)
-    docs = list(own.eval_docs)
+    docs = list(own.task_docs)
     if tested is not None and asked != tested and tested in splits:
         # dev questions that are test questions as well are no dev questions
         known = {digest(question(config, doc)) for doc in prepare(splits[tested])}
@@ -255,7 +255,7 @@ def _documents(config: dict[str, Any], splits: Mapping[str, Any], tested: str | 
         return Documents(docs, [], "none")
     if drawn == asked:
         return Documents(docs, [], "questions")
-    return Documents(docs, list(own.fewshot_docs()), "fewshot")
+    return Documents(docs, list(own.sampler.df), "fewshot")
 
 
 def _files_of(loaded: Iterable[Mapping[str, Any]]) -> set[str]:
