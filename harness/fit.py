@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.evaluate import Questions, seeded
+from harness.evaluate import Questions, load, seeded
 from harness.spec import Engine
 from harness.steps import Step
 from harness.tasks import Task
@@ -23,19 +23,25 @@ _SPECIAL = 8
 """Special tokens that may stand around a text."""
 
 
-def require_fit(questions: Questions, bases: Iterable[Step], engine: Engine, where: str) -> None:
-    """Refuse questions that the engine would be asked in part, or could not be asked.
+def require_fit(tasks: Iterable[Task], bases: Iterable[Step], engine: Engine, where: str) -> None:
+    """Refuse tasks of which the engine would be asked a part, or which it could not be asked.
 
-    ``bases`` are the models whose tokenizers count, which need not be made yet; ``where`` is the
-    matrix file, for errors.
+    Tasks and bases may be there more than once. ``bases`` are the models whose tokenizers count,
+    which need not be made yet; ``where`` is the matrix file, for errors.
 
     Raises:
         InputError: a prompt and its answer take more than ``max_model_len`` tokens, or a chat
             template is asked for and the tokenizer has none.
     """
+    asked = {task.key: task for task in tasks}
+    if not asked:
+        return
+    questions = load(list(asked.values()))
     from transformers import AutoTokenizer
 
-    for folder in dict.fromkeys(map(_tokenizer_folder, bases)):
+    for folder in dict.fromkeys(
+        map(_tokenizer_folder, {base.key: base for base in bases}.values())
+    ):
         tokenizer = AutoTokenizer.from_pretrained(folder)
         for task in questions.tasks:
             if task.chat_template and not tokenizer.chat_template:

@@ -23,7 +23,6 @@ from harness.board import Board, board
 from harness.execute import versions
 from harness.fit import require_fit
 from harness.home import home
-from harness.live import Live
 from harness.live_status import LiveStatus
 from harness.plan import Plan, make_plan
 from harness.schedule import Schedule
@@ -67,11 +66,10 @@ def run(matrix: Matrix, console: Console, *, workers: int | None = None) -> Outc
         store.snapshot(now=True)
         if not plan.missing_cells:
             return outcome
-        live_engine = Live(matrix.engine)
-        _require_fit(plan, live_engine)
+        _require_fit(plan)
         run_id = _begin(store, matrix)
         status = "interrupted"
-        scorer = Scorer(plan, store, run_id, live_engine)
+        scorer = Scorer(plan, store, run_id)
         live = LiveStatus(home(), matrix.name, run_id)
         try:
             with board(console, live, plan.missing_steps, len(plan.missing_cells)) as shown:
@@ -217,13 +215,11 @@ def _claim_questions(plan: Plan, store: Writer) -> None:
             store.claim_questions(split, asked, str(plan.matrix.file))
 
 
-def _require_fit(plan: Plan, live: Live) -> None:
+def _require_fit(plan: Plan) -> None:
     """Refuse questions that do not fit the engine; those of the embedded world do."""
     cells = [cell for cell in plan.missing_cells if cell.asked in plan.matrix.tasks]
-    if cells:
-        asked = list({cell.task.key: cell.task for cell in cells}.values())
-        bases = {cell.base.key: cell.base for cell in cells}.values()
-        require_fit(live.load(asked), bases, plan.matrix.engine, str(plan.matrix.file))
+    asked, bases = [cell.task for cell in cells], [cell.base for cell in cells]
+    require_fit(asked, bases, plan.matrix.engine, str(plan.matrix.file))
 
 
 def _placements(plan: Plan) -> list[dict[str, Any]]:

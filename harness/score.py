@@ -15,11 +15,11 @@ from harness.store import Writer
 class Scorer:
     """Scores a run's models on a live engine, commits what they score, and keeps its figures."""
 
-    def __init__(self, plan: Plan, store: Writer, run_id: str, live: Live) -> None:
+    def __init__(self, plan: Plan, store: Writer, run_id: str) -> None:
         self._plan = plan
         self._store = store
         self._run_id = run_id
-        self._live = live
+        self._live = Live(plan.matrix.engine)
         self._scored = set(plan.scored)
         self.figures: dict[str, Any] = {}
 

@@ -77,28 +77,22 @@ def run(
         lanes = [lane for sweep in distinct if (lane := _open(sweep, budget, store)).left]
         if not lanes:
             return {}
-        live = Live(matrix.engine)
-        _require_fit(matrix, lanes, live)
+        _require_fit(matrix, lanes)
         try:
-            return _search(matrix, live, lanes, store, console, workers or worker_count(len(lanes)))
+            return _search(matrix, lanes, store, console, workers or worker_count(len(lanes)))
         finally:
             store.snapshot(now=True)
 
 
 def _search(
-    matrix: Matrix,
-    live: Live,
-    lanes: Sequence[_Lane],
-    store: Writer,
-    console: Console,
-    workers: int,
+    matrix: Matrix, lanes: Sequence[_Lane], store: Writer, console: Console, workers: int
 ) -> dict[str, str]:
     with (
         remembered_interrupt() as asked,
         Progress(*COLUMNS, console=console) as progress,
         start_workers(workers, max(1, machine.cores() // workers)) as pool,
     ):
-        search = _Search(store, Schedule([], pool), live)
+        search = _Search(store, Schedule([], pool), matrix)
         bars = [
             progress.add_task(lane.sweep.name, total=lane.tried + lane.left, completed=lane.tried)
             for lane in lanes
@@ -113,13 +107,11 @@ def _search(
     return search.failures
 
 
-def _require_fit(matrix: Matrix, lanes: Sequence[_Lane], live: Live) -> None:
+def _require_fit(matrix: Matrix, lanes: Sequence[_Lane]) -> None:
     """Refuse questions that do not fit the engine; those of the embedded world do."""
     sweeps = [lane.sweep for lane in lanes if lane.sweep.ability in matrix.tasks]
-    if sweeps:
-        asked = {task.key: task for sweep in sweeps for task in sweep.tasks.values()}
-        bases = {sweep.base.key: sweep.base for sweep in sweeps}.values()
-        require_fit(live.load(list(asked.values())), bases, matrix.engine, str(matrix.file))
+    asked = [task for sweep in sweeps for task in sweep.tasks.values()]
+    require_fit(asked, [sweep.base for sweep in sweeps], matrix.engine, str(matrix.file))
 
 
 def _keep_apart(matrix: Matrix, wanted: Sequence[Sweep], store: Writer) -> None:
@@ -181,10 +173,10 @@ def _open(sweep: Sweep, budget: int, store: Writer) -> _Lane:
 class _Search:
     """The engine, the worker processes and the store that all sweeps of a call share."""
 
-    def __init__(self, store: Writer, schedule: Schedule, live: Live) -> None:
+    def __init__(self, store: Writer, schedule: Schedule, matrix: Matrix) -> None:
         self._store = store
         self._schedule = schedule
-        self._live = live
+        self._live = Live(matrix.engine)
         self._made: dict[str, float] = {}
         self.failures: dict[str, str] = {}
 

@@ -70,14 +70,14 @@ def test_a_prompt_and_answer_that_do_not_fit_are_refused_with_both_numbers(
 ) -> None:
     files = str(real_data / "mgsm" / "mgsm_{language}.tsv")
     matrix = local_matrix(tmp_path, "mgsm", files, MGSM)
-    asked = load([tasks.task(matrix, "mgsm", "te")])
-    task = asked.loaded["tasks"]["mgsm_native_cot_te"]
-    longest = max(len(task.doc_to_text(doc).encode()) for doc in task.test_docs())
+    task = tasks.task(matrix, "mgsm", "te")
+    loaded = load([task]).loaded["tasks"][task.name]
+    longest = max(len(loaded.doc_to_text(doc).encode()) for doc in loaded.test_docs())
     base = Step(kind="base", settings={"fingerprint": "f"}, label="base", path=bytewise)
-    require_fit(asked, [base], Engine(max_model_len=longest + MAX_GEN_TOKS), "matrix.yaml")
+    require_fit([task], [base], Engine(max_model_len=longest + MAX_GEN_TOKS), "matrix.yaml")
     with pytest.raises(InputError) as caught:
         engine = Engine(max_model_len=longest + MAX_GEN_TOKS - 1)
-        require_fit(asked, [base], engine, "matrix.yaml")
+        require_fit([task], [base], engine, "matrix.yaml")
     message = str(caught.value)
     assert message.startswith("matrix.yaml: engine.max_model_len: the longest prompt of mgsm_")
     assert f"{longest} tokens" in message and f"{MAX_GEN_TOKS} for its answer" in message
@@ -90,7 +90,6 @@ def test_choices_need_room_for_themselves_alone(home: Path, tmp_path: Path, byte
     texts = [f"{doc['question']} {choice}" for doc in task.docs for choice in doc["choices"]]
     longest = max(len(text.encode()) for text in texts)
     base = Step(kind="base", settings={"fingerprint": "f"}, label="base", path=bytewise)
-    asked = load([task])
-    require_fit(asked, [base], Engine(max_model_len=longest + 1), "matrix.yaml")
+    require_fit([task], [base], Engine(max_model_len=longest + 1), "matrix.yaml")
     with pytest.raises(InputError, match=f"has {longest} tokens and needs 1 to be scored"):
-        require_fit(asked, [base], Engine(max_model_len=longest), "matrix.yaml")
+        require_fit([task], [base], Engine(max_model_len=longest), "matrix.yaml")

@@ -318,11 +318,11 @@ def test_a_chat_template_is_applied_as_lm_eval_does_or_refused(
     assert task.chat_template and task.key != plain.key
     engine = Engine(kind="transformers", max_model_len=1024)
     with pytest.raises(InputError, match=r"tasks\.math\.chat_template: .* has no chat") as caught:
-        require_fit(load([task]), [base_step(chat)], engine, str(chat.file))
+        require_fit([task], [base_step(chat)], engine, str(chat.file))
     assert "\n" not in str(caught.value)
     (base / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
     with_template = chat.model_copy(update={"base": str(base)})
-    require_fit(load([task]), [base_step(with_template)], engine, str(chat.file))
+    require_fit([task], [base_step(with_template)], engine, str(chat.file))
     live = engines.start(engine, base)
     results = evaluate(live, load([task, plain.named("plain")]))
     _, samples = lm_eval_result(live.lm, "mgsm_direct_te", 2, "mgsm/direct", chat=True)
