@@ -55,6 +55,9 @@ _ANNOUNCED = {
 }
 """How a language announces an answer: a noun, and what may stand between it and the number."""
 
+_LONGEST = 100
+"""Digits and groups beyond which nothing is an answer: models may repeat themselves without end."""
+
 _MINUS = "\\-\u2212\ufe63\uff0d\u2010\u2011\u2013"  # hyphens, minus signs, the short dash
 _CURRENCY = (
     "(?:(?:US|R|A|C|HK)?[$€£₹৳₩₽₦₫฿\u00a5\uffe5\ufe69\uff04]"
@@ -69,6 +72,7 @@ _LEADING_POINT = re.compile(r"(?:^|[^\w.,])\.$")
 _SIGN = re.compile(rf"([{_MINUS}])(?:{_CURRENCY}\s?)?$")
 _SIGN_AFTER_CURRENCY = re.compile(rf"{_CURRENCY}\s?([{_MINUS}])$")
 _POWER_OF_UNIT = re.compile(r"(?<![^\W\d_])([cdkm]?m|ft|in|yd)\^?[23](?!\d)")
+_CANONICAL = re.compile(r"-?\d{1,100}(\.\d{1,100}|/[1-9]\d{0,99})?", re.ASCII)
 _FRACTION = re.compile(r"(?<![\d/])(\d+)/(\d+)(?![\d/])")
 _MIXED = re.compile(r"(?<![\d/.,])(\d+) (\d+)/(\d+)(?![\d/])")
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\{\s*(\d+)\s*\}\{\s*(\d+)\s*\}")
@@ -83,7 +87,7 @@ _HAN_UNITS = {"十": 10, "百": 100, "千": 1000}
 _HAN_MYRIADS = {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
 _HAN = "".join([*_HAN_DIGITS, *_HAN_UNITS, *_HAN_MYRIADS])
 _HAN_RUN = re.compile(f"[{_HAN}]+(?:点[{''.join(_HAN_DIGITS)}]+(?!十))?")
-_HAN_FACTOR = re.compile("[十百千]?[万萬亿億]+")
+_HAN_FACTOR = re.compile("[十百千]?[万萬亿億]{1,2}")
 
 
 class _Number(NamedTuple):
@@ -145,11 +149,9 @@ def _power(number: int, base: int) -> int:
 
 def _read(text: str) -> Fraction | None:
     """A number that stands alone, or else the answer that a text gives."""
-    try:
-        return Fraction(text.strip())
-    except (ValueError, ZeroDivisionError):
-        found = answer(text, "en")
-        return None if found == INVALID else Fraction(found)
+    plain = text.strip()
+    found = plain if _CANONICAL.fullmatch(plain) else answer(text, "en")
+    return None if found == INVALID else Fraction(found)
 
 
 def _plain(text: str) -> str:
@@ -213,7 +215,7 @@ def _digit_numbers(text: str, language: str) -> Iterator[_Number]:
     mixed = {m.start(): (m.end(), _ratio(m[2], m[3]), m[1]) for m in _MIXED.finditer(text)}
     ratios = {m.start(): (m.end(), _ratio(m[1], m[2]), "0") for m in _FRACTION.finditer(text)}
     fractions = {
-        start: (end, int(whole) + ratio)
+        start: (end, _int(whole) + ratio)
         for start, (end, ratio, whole) in {**ratios, **mixed}.items()
         if ratio is not None and (whole == "0" or ratio < 1)
     }
@@ -237,7 +239,11 @@ def _digit_numbers(text: str, language: str) -> Iterator[_Number]:
 
 
 def _ratio(over: str, under: str) -> Fraction | None:
-    return Fraction(int(over), int(under)) if int(under) else None
+    return Fraction(_int(over), _int(under)) if _int(under) else None
+
+
+def _int(digits: str) -> int:
+    return int(digits[:_LONGEST])
 
 
 def _signed(text: str, start: int, value: Fraction) -> Fraction:
@@ -258,7 +264,8 @@ def _split(run: str, start: int, language: str) -> Iterator[_Number]:
     """The numbers in a run of digits and marks: one, if its marks make sense together."""
     parts = re.split(rf"({_MARKS}| )", run)
     while parts:
-        count = next(n for n in range(len(parts), 0, -2) if _value(parts[:n], language) is not None)
+        longest = min(len(parts), 25)  # twelve marks
+        count = next(n for n in range(longest, 0, -2) if _value(parts[:n], language) is not None)
         length = len("".join(parts[:count]))
         yield _Number(start, start + length, _value(parts[:count], language))
         start += length + 1
@@ -269,17 +276,17 @@ def _value(parts: Sequence[str], language: str) -> Fraction | None:
     """The number that digits, mark, digits, … make; None if they make none."""
     digits, marks = parts[::2], parts[1::2]
     if not marks:
-        return Fraction(int(digits[0]))
+        return Fraction(_int(digits[0]))
     whole, last = marks[:-1], marks[-1]
     if len(set(marks)) == 1 and _groups(digits, last) and not _decimal_only(marks, language):
-        return Fraction(int("".join(digits)))
+        return Fraction(_int("".join(digits)))
     if last not in (".", ",", _DECIMAL_MARK) or last in whole or (whole and len(set(whole)) > 1):
         return None
     if whole and not _groups(digits[:-1], whole[0]):
         return None
     if not whole and last == "," and language not in DECIMAL_COMMA:
         return None
-    return Fraction(f"{''.join(digits[:-1])}.{digits[-1]}")
+    return Fraction(f"{_int(''.join(digits[:-1]))}.{digits[-1][:_LONGEST]}")
 
 
 def _decimal_only(marks: Sequence[str], language: str) -> bool:
@@ -328,6 +335,8 @@ def _lone_han(text: str, start: int) -> _Number | None:
 
 def _han_value(numeral: str) -> Fraction | None:
     """The value of a numeral, None if it has none: 七八个 is seven or eight, 二〇二四 a year."""
+    if len(numeral) > _LONGEST:
+        return None
     whole, _, decimals = numeral.partition("点")
     if decimals:
         value = _han_value(whole)
