@@ -121,15 +121,19 @@ def sweep(
     as_json: AsJson = False,
 ) -> None:
     """Search a method's parameters on dev items; no sweep can ask a test item."""
-    from harness import store
+    from harness import store, tasks
     from harness.search import run as search
     from harness.spec import load_matrix
     from harness.sweep import sweeps
     from harness.sweep_table import by_sweep, curve, overview
 
     loaded = load_matrix(matrix)
-    wanted = sweeps(loaded, method or (), abilities=ability or (), items=items, seed=seed)
+    named = {"abilities": ability or (), "items": items, "seed": seed}
     console = Console(stderr=True)
+    if sweeps(loaded, method or (), **named):  # refuse before anything is fetched
+        for split in ("test", "dev"):
+            tasks.fetch(loaded.model_copy(update={"split": split}), console)
+    wanted = sweeps(loaded, method or (), **named)
     try:
         failures = search(loaded, wanted, budget, console, workers=workers)
     except KeyboardInterrupt:

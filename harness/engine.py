@@ -5,16 +5,14 @@ complete; after it, the live weights are compared with the files (:mod:`harness.
 reload that misses a tensor keeps the old one without an error.
 """
 
-import logging
 import os
 import time
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
 from harness import machine
-from harness.home import home
+from harness.quiet import quiet
 from harness.spec import Engine as Settings
 from maec.checkpoint import open_checkpoint
 from maec.compatible import require_compatible
@@ -60,6 +58,10 @@ class Engine(Protocol):
         """
         ...
 
+    def was_cut(self, output: str) -> bool:
+        """Whether ``output``, of the questions asked last, ended at its limit."""
+        ...
+
     def stop(self) -> None:
         """Give the memory back; the engine cannot be used any more."""
         ...
@@ -67,7 +69,7 @@ class Engine(Protocol):
 
 def start(settings: Settings, base: Path) -> Engine:
     """Start the engine of a matrix with the architecture and tokenizer of ``base``."""
-    _quiet()
+    quiet()
     return _Vllm(settings, base) if settings.kind == "vllm" else _Transformers(settings, base)
 
 
@@ -84,7 +86,8 @@ class _Vllm:
         answer_for_vllm()
         stand_beside_llvmlite()
         import torch
-        from lm_eval.models.vllm_causallms import VLLM
+
+        from harness.lm import vllm_model
 
         on_gpu = bool(machine.gpus())
         if on_gpu:
@@ -93,7 +96,7 @@ class _Vllm:
             # without this, vLLM wants nine tenths of the machine's memory to be free
             memory = {"kv_cache_memory_bytes": settings.kv_cache_gib << 30}
             torch.set_num_threads(settings.threads or _threads(base))
-        self.lm = _without_bars(VLLM)(
+        self.lm = vllm_model()(
             pretrained=str(base),
             dtype=settings.dtype,
             max_model_len=settings.max_model_len,
@@ -133,6 +136,9 @@ class _Vllm:
         self._verify(passed.products(), what)
         return time.monotonic() - began
 
+    def was_cut(self, output: str) -> bool:
+        return output in self.lm.cut
+
     def stop(self) -> None:
         from vllm.distributed import cleanup_dist_env_and_memory
 
@@ -159,12 +165,13 @@ class _Transformers:
     def __init__(self, settings: Settings, base: Path) -> None:
         began = time.monotonic()
         import torch
-        from lm_eval.models.huggingface import HFLM
+
+        from harness.lm import transformers_model
 
         if not machine.gpus():
             torch.set_num_threads(settings.threads or _threads(base))
 
-        self.lm = _without_bars(HFLM)(
+        self.lm = transformers_model()(
             pretrained=str(base),
             dtype=settings.dtype,
             batch_size=settings.batch_size,
@@ -197,6 +204,9 @@ class _Transformers:
             raise StaleWeights(f"{what}: the engine got no tensor {min(missing)!r}")
         return time.monotonic() - began
 
+    def was_cut(self, output: str) -> bool:
+        return output in self.lm.cut
+
     def stop(self) -> None:
         del self.lm
 
@@ -208,33 +218,3 @@ def _threads(base: Path) -> int:
     working, twenty times longer when another process has one of the cores.
     """
     return 1 if open_checkpoint(base).numel() < SMALL else machine.cores()
-
-
-def _without_bars(model: type) -> type:
-    """The lm-eval model without its own progress bars, which it has no setting for."""
-
-    class Silent(model):
-        def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
-            return super().loglikelihood(requests, disable_tqdm=True)
-
-        def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
-            return super().generate_until(requests, disable_tqdm=True)
-
-        def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = True) -> Any:
-            return super().loglikelihood_rolling(requests, disable_tqdm=True)
-
-        def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = True, **_: Any) -> Any:
-            return super()._loglikelihood_tokens(requests, disable_tqdm=True, **_)
-
-    return Silent
-
-
-def _quiet() -> None:
-    """Leave the terminal to the harness's own progress bars."""
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    warnings.filterwarnings("ignore", module="vllm")
-    os.environ.setdefault("HF_DATASETS_CACHE", str(home() / "cache" / "datasets"))
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for name in ("lm_eval", "lm-eval", "vllm", "transformers", "datasets"):
-        logging.getLogger(name).setLevel(logging.ERROR)

@@ -36,3 +36,8 @@ def artifact_path(kind: str, key: str) -> Path:
 
 def tasks_path(key: str) -> Path:
     return home() / "tasks" / key
+
+
+def questions_path(key: str) -> Path:
+    """Questions as lm-eval prepared them, before anything of a matrix is said about them."""
+    return home() / "questions" / key

@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 
 from harness.engine import Engine, start
-from harness.evaluate import Questions, Result, evaluate, load
+from harness.evaluate import Questions, Result, evaluate, load, together
 from harness.spec import Engine as Settings
 from harness.steps import Step
 from harness.tasks import Task
 
 
 class Live:
-    """Starts an engine when one is first needed, and reads each set of tasks once."""
+    """Starts an engine when one is first needed, and reads each task once."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._engine: Engine | None = None
         self._size = b""
-        self._questions: dict[tuple[str, ...], Questions] = {}
+        self._questions: dict[str, Questions] = {}
 
     def engine(self, base: Step) -> Engine:
         """The engine for models of the size of ``base``; that of another size is stopped."""
@@ -34,7 +34,8 @@ class Live:
 
     def load(self, tasks: Sequence[Task]) -> Questions:
         """The tasks as lm-eval reads them."""
-        key = tuple(task.key for task in tasks)
-        if key not in self._questions:
-            self._questions[key] = load(tasks)
-        return self._questions[key]
+        missing = [task for task in tasks if task.key not in self._questions]
+        if missing:
+            loaded = load(missing)
+            self._questions |= {task.key: loaded.only([task]) for task in missing}
+        return together([self._questions[task.key] for task in tasks])

@@ -60,9 +60,9 @@ class Plan:
         return known
 
     def key(self, cell: Cell) -> str | None:
-        """Of the cell's score; None while its model was never made."""
+        """Of the cell's score; None while its model was never made or its questions not fetched."""
         fingerprint = self.fingerprint(cell.model)
-        if fingerprint is None:
+        if fingerprint is None or not cell.task.fetched:
             return None
         return digest(
             {

@@ -18,9 +18,10 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from harness import machine, methods
+from harness import machine, methods, tasks
 from harness.board import Board, board
 from harness.execute import versions
+from harness.fit import require_fit
 from harness.home import home
 from harness.live_status import LiveStatus
 from harness.plan import Plan, make_plan
@@ -58,6 +59,7 @@ def run(matrix: Matrix, console: Console, *, workers: int | None = None) -> Outc
     refused = make_plan(matrix)  # refuse before anything is written, the store included
     _require_space(refused)
     _require_reachable(refused)
+    tasks.fetch(matrix, console)
     outcome = Outcome()
     with writer() as store:
         _remove_leftovers()
@@ -68,6 +70,7 @@ def run(matrix: Matrix, console: Console, *, workers: int | None = None) -> Outc
         store.snapshot(now=True)
         if not plan.missing_cells:
             return outcome
+        _require_fit(plan)
         run_id = _begin(store, matrix)
         status = "interrupted"
         scorer = Scorer(plan, store, run_id)
@@ -210,11 +213,18 @@ def _begin(store: Writer, matrix: Matrix) -> str:
 
 def _claim_questions(plan: Plan, store: Writer) -> None:
     """Refuse a matrix that asks as test questions what something was tuned on."""
-    tasks = {cell.task.key: cell.task for cell in plan.cells}
+    known = {cell.task.key: cell.task for cell in plan.cells}
     for split in ("test", "dev"):
-        asked = [q for task in tasks.values() if task.split == split for q in task.questions]
+        asked = [q for task in known.values() if task.split == split for q in task.questions]
         if asked:
             store.claim_questions(split, asked, str(plan.matrix.file))
+
+
+def _require_fit(plan: Plan) -> None:
+    """Refuse questions that do not fit the engine; those of the embedded world do."""
+    cells = [cell for cell in plan.missing_cells if cell.asked in plan.matrix.tasks]
+    asked, bases = [cell.task for cell in cells], [cell.base for cell in cells]
+    require_fit(asked, bases, plan.matrix.engine, str(plan.matrix.file))
 
 
 def _placements(plan: Plan) -> list[dict[str, Any]]:
@@ -238,7 +248,12 @@ def _placements(plan: Plan) -> list[dict[str, Any]]:
 
 def _remove_leftovers() -> None:
     """Scratch of runs that were killed; safe, since this process holds the store."""
-    for pattern in ("artifacts/*/.partial-*", "tasks/.partial-*", "*.partial"):
+    for pattern in (
+        "artifacts/*/.partial-*",
+        "tasks/.partial-*",
+        "questions/.partial-*",
+        "*.partial",
+    ):
         for path in home().glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 

@@ -18,6 +18,7 @@ from harness import machine, methods, tasks
 from harness.board import COLUMNS
 from harness.engine import Engine
 from harness.execute import versions
+from harness.fit import require_fit
 from harness.identity import digest
 from harness.live import Live
 from harness.run import record_artifact, remembered_interrupt, worker_count
@@ -76,6 +77,7 @@ def run(
         lanes = [lane for sweep in distinct if (lane := _open(sweep, budget, store)).left]
         if not lanes:
             return {}
+        _require_fit(matrix, lanes)
         try:
             return _search(matrix, lanes, store, console, workers or worker_count(len(lanes)))
         finally:
@@ -103,6 +105,13 @@ def _search(
             for lane, bar in zip(lanes, bars, strict=True):
                 progress.update(bar, completed=lane.tried + lane.begun)
     return search.failures
+
+
+def _require_fit(matrix: Matrix, lanes: Sequence[_Lane]) -> None:
+    """Refuse questions that do not fit the engine; those of the embedded world do."""
+    sweeps = [lane.sweep for lane in lanes if lane.sweep.ability in matrix.tasks]
+    asked = [task for sweep in sweeps for task in sweep.tasks.values()]
+    require_fit(asked, [sweep.base for sweep in sweeps], matrix.engine, str(matrix.file))
 
 
 def _keep_apart(matrix: Matrix, wanted: Sequence[Sweep], store: Writer) -> None:

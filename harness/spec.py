@@ -18,6 +18,7 @@ from harness.sources import (
     TextSource,
     Tokens,
 )
+from harness.spec_tasks import TaskSettings
 from maec.errors import InputError, nearest
 from maec.settings import TrainSettings
 
@@ -113,19 +114,6 @@ class Variant(Strict):
     corpus_fraction: CorpusFraction | None = None
 
 
-class LocalTask(Strict):
-    """Questions from files, asked with the prompts and filters of an lm-eval task family.
-
-    ``files`` is a path with ``{language}`` in it, relative to the matrix file: ``.tsv`` (question
-    TAB number) or ``.json``/``.jsonl`` lines; ``dev_files`` holds other questions, for sweeps.
-    ``like`` is the lm-eval family, ``mgsm_native_cot`` for ``mgsm_native_cot_es`` and so on.
-    """
-
-    files: str
-    dev_files: str | None = None
-    like: Literal["mgsm_native_cot", "mgsm_direct"] = "mgsm_native_cot"
-
-
 class MethodEntry(BaseModel):
     """A method and its parameters; ``label`` tells two entries of one method apart.
 
@@ -176,7 +164,7 @@ class Matrix(Strict):
     seeds: list[int] = Field([0], min_length=1)
     split: Literal["test", "dev"] = "test"
     items: int | None = Field(None, ge=1, description="items a cell; all when absent")
-    tasks: dict[str, LocalTask] = Field(default_factory=dict)
+    tasks: dict[str, TaskSettings] = Field(default_factory=dict)
     corpora: Corpora | None = None
     checkpoints: Checkpoints = Checkpoints()
     documents: Documents | None = None
@@ -218,13 +206,14 @@ class Matrix(Strict):
         """The same matrix with dev items in place of test items.
 
         Raises:
-            InputError: an ability whose questions come from files has no dev files.
+            InputError: an ability whose task this file names has no dev questions.
         """
         for ability in self.abilities:
-            if ability in self.tasks and self.tasks[ability].dev_files is None:
+            if ability in self.tasks and not self.tasks[ability].has_dev:
                 raise InputError(
                     f"{self.file}: tasks.{ability}: there are no dev questions; name their files "
-                    "under dev_files, since nothing is tuned on test questions"
+                    "under dev_files or a data set's split under dev_split, since nothing is tuned "
+                    "on test questions"
                 )
         return self.model_copy(update={"split": "dev"})
 
@@ -414,7 +403,7 @@ def _model_at(location: Sequence[str | int]) -> type[BaseModel]:
         "engine": Engine,
         "documents": Documents,
         "tokens": Tokens,
-        "tasks": LocalTask,
+        "tasks": TaskSettings,
         "corpus_fraction": CorpusFraction,
         "forgetting": Forgetting,
         "variants": Variant,

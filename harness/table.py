@@ -28,7 +28,7 @@ def rows(plan: Plan) -> list[Row]:
     found = store.scores([key for key in keys if key])
     by_key = {row["key"]: row for row in found.to_dict("records")}
     of_base = {
-        cell.task.key + cell.base.key: by_key.get(key, {}).get("score")
+        (cell.task.key, cell.base.key): by_key.get(key, {}).get("score")
         for cell, key in zip(plan.cells, keys, strict=True)
         if cell.model.key == cell.base.key
     }
@@ -43,10 +43,10 @@ def rows(plan: Plan) -> list[Row]:
             **{
                 name: _number(scored.get(name)) for name in ("score", "stderr", "n", "known", "new")
             },
-            **_forgetting(cell, scored, of_base.get(cell.task.key + cell.base.key)),
+            **_forgetting(cell, scored, of_base.get((cell.task.key, cell.base.key))),
             "model_path": str(cell.model.folder),
             "task": cell.task.name,
-            "task_path": str(cell.task.folder),
+            "task_path": str(cell.task.folder) if cell.task.fetched else None,
         }
         for cell, key in zip(plan.cells, keys, strict=True)
         for scored in [by_key.get(key, {})]

@@ -53,14 +53,14 @@ def again(run: Mapping[str, Any], matrix: str) -> str:
     )
 
 
-def ask_again(cell: Mapping[str, Any], model_path: str) -> str:
+def ask_again(cell: Mapping[str, Any], model_path: str, *, chat_template: bool = False) -> str:
     """A command that asks the same model the same questions with lm-eval alone."""
     dtype = cell["engine"].get("dtype", "auto")
     task, folder = shlex.quote(cell["task"]), shlex.quote(cell["task_path"])
     return (
         f"lm_eval run --model hf --model_args pretrained={shlex.quote(model_path)},dtype={dtype} "
         f"\\\n  --tasks {task} --include_path {folder} "
-        "\\\n  --log_samples --output_path again"
+        f"\\\n  {'--apply_chat_template ' * chat_template}--log_samples --output_path again"
     )
 
 

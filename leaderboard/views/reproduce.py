@@ -115,7 +115,10 @@ def _run_again(cell: dict[str, Any], row: pd.Series, matrix: str) -> None:
         )  # fmt: skip
         st.code(cite.again(cell["run"], matrix), language="bash", wrap_lines=True)
     st.caption("The same questions to the same model, with lm-eval alone:")
-    st.code(cite.ask_again(cell, row["model_path"]), language="bash", wrap_lines=True)
+    tasks = ((cell["run"] or {}).get("matrix_file") or {}).get("tasks") or {}
+    chat = bool(tasks.get(row["asked"], {}).get("chat_template"))
+    command = cite.ask_again(cell, row["model_path"], chat_template=chat)
+    st.code(command, language="bash", wrap_lines=True)
 
 
 def _cite(cell: dict[str, Any], matrix: str) -> None:

@@ -1,5 +1,6 @@
 """One live engine, many models: it answers as transformers does, and never with stale weights."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -256,6 +257,57 @@ def test_both_engines_give_the_same_answers_item_by_item(
                 assert one.get("loglikelihoods", []) == pytest.approx(
                     two.get("loglikelihoods", []), abs=1e-3
                 )
+
+
+def greedy(path: Path, prompt: str, count: int) -> list[int]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    ids = AutoTokenizer.from_pretrained(path)(prompt, return_tensors="pt").input_ids
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    with torch.no_grad():
+        return model.generate(ids, max_new_tokens=count, do_sample=False)[
+            0, ids.shape[1] :
+        ].tolist()
+
+
+def test_outputs_that_ended_at_their_limit_are_counted(
+    home: Path, tmp_path: Path, vllm: engines.Engine, plain: engines.Engine,
+    models: list[Path],
+) -> None:  # fmt: skip
+    from transformers import AutoTokenizer
+
+    limit = 12
+    files = {"files": "q_{language}.jsonl", "like": "mgsm_direct", "max_gen_toks": limit}
+    words = ["Ana", "Tom", "3 + 4", "two apples", "A: 5", "Q", "cinco", "no", "why"]
+    lines = [json.dumps({"question": word, "answer_number": 3}) for word in words]
+    for language in ("en", "te"):
+        (tmp_path / f"q_{language}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    matrix = load_matrix(matrix_file(tmp_path, tasks={"math": files}))
+    asked = task(matrix, "math", "en")
+    stops = asked.config["generation_kwargs"]["until"]
+
+    def answers(path: Path) -> list[list[int]]:
+        return [greedy(path, f"Question: {word}\nAnswer:", limit) for word in words]
+
+    # a model that ends an answer where the other says a token of some of its answers
+    said = answers(models[0])
+    common = next(t for t in sorted(set(said[0])) if 0 < sum(t in one for one in said) < len(said))
+    tokenizer = AutoTokenizer.from_pretrained(models[0])
+    end = tokenizer.eos_token_id
+    ending = tmp_path / "ending"
+    shutil.copytree(models[0], ending)
+    tensors = tensors_of(models[0])
+    tensors["lm_head.weight"][end] = 1.1 * tensors["lm_head.weight"][common]
+    save_file(tensors, ending / "model.safetensors", metadata={"format": "pt"})
+    expected = sum(
+        end not in one and not any(stop in tokenizer.decode(one) for stop in stops)
+        for one in answers(ending)
+    )
+    assert 0 < expected < len(words)
+    for live in (vllm, plain):
+        live.switch(ending)
+        result = evaluate(live, load([asked]))[asked.name]
+        assert result.metrics["cut"] == expected
 
 
 def test_an_engine_starts_where_merges_were_compiled_before() -> None:

@@ -55,7 +55,8 @@ def local(folder: Path, dev: dict[str, list[str]] | None, **changes: object) -> 
         for code, own in questions.items():
             text = "".join(f"{question}\t{i}\n" for i, question in enumerate(own))
             (folder / f"{split}_{code}.tsv").write_text(text, encoding="utf-8")
-    files = {"files": "test_{language}.tsv"} | ({"dev_files": "dev_{language}.tsv"} if dev else {})
+    files = {"files": "test_{language}.tsv", "max_gen_toks": 64}
+    files |= {"dev_files": "dev_{language}.tsv"} if dev else {}
     values = {"abilities": ["mine"], "tasks": {"mine": files}, "methods": ["tv"], **changes}
     return embedded(folder, **values)
 

@@ -102,6 +102,8 @@ def test_commands_survive_odd_paths(snapshot: Path) -> None:
     command = cite.ask_again({**cell, "task_path": "/a b/$(x)"}, "/m o")
     parts = shlex.split(command.replace("\\\n", ""))
     assert "/a b/$(x)" in parts and "pretrained=/m o,dtype=float32" in parts
+    assert "--apply_chat_template" not in parts
+    assert "--apply_chat_template" in cite.ask_again(cell, "/m", chat_template=True).split()
 
 
 def test_the_matrix_file_of_a_run_can_be_read_again(tmp_path: Path) -> None:
