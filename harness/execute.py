@@ -271,7 +271,7 @@ def recipe(step: Step, *, extracted: bool = True) -> "Recipe":
             "lambda": settings["lambda"],
             "similarity": settings["similarity"],
             "seed": settings.get("seed", 0),
-            "dtype": "float32",
+            "dtype": world.merged_dtype(step),
         }
     )
 
@@ -296,7 +296,7 @@ def _mergekit(step: Step, folder: Path, progress: Progress | None) -> dict[str, 
 
 
 def merge_config(step: Step) -> dict[str, Any]:
-    """What a user of ``mergekit-yaml`` would write; arithmetic and result in float32.
+    """What a user of ``mergekit-yaml`` would write; arithmetic in float32.
 
     ``weights`` names the models to merge; ``density`` (ties and its kin) goes to each of them;
     ``parameters`` to the merge as a whole. ``base_model`` is the input of that name, ``base`` when
@@ -305,7 +305,8 @@ def merge_config(step: Step) -> dict[str, Any]:
     """
     settings = step.settings
     paths = {name: str(part.folder) for name, part in step.inputs.items()}
-    shared = {"merge_method": settings["method"], "dtype": "float32", "out_dtype": "float32"}
+    rounded = {"dtype": "float32", "out_dtype": world.merged_dtype(step)}
+    shared = {"merge_method": settings["method"], **rounded}
     if "outer" in settings:
         return {**shared, "slices": _swapped_layers(paths, settings["outer"])}
     density = {"density": settings["density"]} if "density" in settings else {}

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 from harness.plan import Plan
 from harness.steps import Step
-from harness.world import base_numel
+from harness.world import base_numel, merged_dtype
 
-BYTES = {"float32": 4, "bfloat16": 2}
-"""Of one number of a checkpoint that was trained here; merges are float32."""
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Of one number of a checkpoint that was made here."""
 
 
 def sizes(steps: Iterable[Step], parameters: Mapping[str, int | None]) -> dict[str, int | None]:
@@ -53,5 +53,7 @@ def _bytes_a_parameter(step: Step) -> float:
         case "extract":
             # at most: a value and a byte of its place for every key neuron
             return 5 * step.inputs["mask"].settings["k1"]
-        case _:
+        case "pretrain" | "base":
             return 4
+        case _:
+            return BYTES[merged_dtype(step)]

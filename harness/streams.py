@@ -31,7 +31,7 @@ def stored(step: Step) -> list[Step]:
 
 
 def tensors(step: Step) -> Iterator[tuple[str, Any]]:
-    """The model's tensors by name, float32: those of the artifact that the step would leave.
+    """The model's tensors by name, as the artifact has them that the step would leave.
 
     Raises:
         InputError: the parts do not fit together.
@@ -49,6 +49,7 @@ def _mergekit_tensors(step: Step) -> Iterator[tuple[str, Any]]:
     mergekit adds models up in the order of a set: without PYTHONHASHSEED=0, under which artifacts
     are made, the last bit may differ.
     """
+    import torch
     from mergekit.architecture import get_architecture_info
     from mergekit.config import MergeConfiguration
     from mergekit.graph import Executor
@@ -70,6 +71,7 @@ def _mergekit_tensors(step: Step) -> Iterator[tuple[str, Any]]:
     # plan_in_memory() fails in mergekit 0.1.5 (pydantic cannot check its generic task type); these
     # are the tasks that it would wrap
     planner._plan()
+    dtype = getattr(torch, config.out_dtype)
     names = {id(task): info.name for info, task in planner._tensors}
     for task, tensor in Executor([task for _, task in planner._tensors]).run(quiet=True):
-        yield names[id(task)], tensor
+        yield names[id(task)], tensor.to(dtype)

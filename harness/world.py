@@ -22,7 +22,7 @@ from maec.checkpoint import Checkpoint, fingerprint, open_checkpoint
 from maec.compatible import require_compatible
 from maec.errors import InputError
 from maec.hub import as_source, repo_and_revision
-from maec.tensors import open_tensors, read_json
+from maec.tensors import TORCH_NAME, open_tensors, read_json
 
 EMBEDDED_BASE = Path(__file__).parent / "embedded" / "base"
 EMBEDDED_RECIPE = Path(__file__).parent / "embedded" / "base.yaml"
@@ -180,6 +180,19 @@ def base_numel(base: Step, stated: int | None = None) -> int | None:
     from harness.embedded import pretrain
 
     return pretrain.numel(base.settings["model"])
+
+
+def merged_dtype(step: Step) -> str:
+    """What merges of a base's descendants are rounded to: the dtype that the base is stored in.
+
+    float32 where it has several; of a base that was not fetched yet it is taken to be bfloat16.
+    """
+    base = next(step.walk())
+    if not base.done:
+        return "bfloat16" if base.kind == "fetch" else "float32"
+    infos = open_checkpoint(base.folder).tensors.values()
+    stored = {info.dtype for info in infos if info.is_float}
+    return TORCH_NAME[stored.pop()] if stored in ({"BF16"}, {"F16"}) else "float32"
 
 
 def known_numel(base: Step, stated: int | None = None) -> int | None:

@@ -15,7 +15,7 @@ from harness.streams import stored, streams, tensors
 from harness.workers import Workers, run_step
 from maec.settings import TrainSettings
 from tests.harness.test_identity import SETTINGS, parts
-from tests.maec.checkpoints import llama, read, trained, write
+from tests.maec.checkpoints import llama, read, read_torch, same_bits, trained, write
 
 TRAINED = ("math", "science", "es", "te", "pivot", "locate")
 
@@ -137,6 +137,23 @@ def test_a_streamed_merge_equals_the_artifact(
     assert ours.keys() == theirs.keys() == read(models["base"]).keys()
     for tensor in theirs:
         np.testing.assert_allclose(ours[tensor], theirs[tensor], rtol=0, atol=1e-6, err_msg=tensor)
+
+
+@pytest.mark.parametrize("name", ["maec", "tv", "layer-swap"])
+def test_a_merge_is_stored_and_streamed_in_the_dtype_of_its_base(
+    tmp_path: Path, workers: Workers, name: str
+) -> None:
+    rng = np.random.default_rng(12)
+    base = llama(rng)
+    made = {"base": base} | {other: trained(rng, base) for other in TRAINED}
+    coarse = {o: write(tmp_path / o, tensors, dtype="bfloat16") for o, tensors in made.items()}
+    step = model(name, coarse, ("te",))
+    for part in step.walk():
+        if not part.done:
+            workers.pool.submit(run_step, part).result()
+    theirs = read_torch(step.folder)
+    assert {tensor.dtype for tensor in theirs.values()} == {torch.bfloat16}
+    assert same_bits(dict(tensors(step)), theirs)
 
 
 def test_ability_weights_need_no_artifact_of_their_own(models: dict[str, Path]) -> None:
