@@ -74,16 +74,20 @@ def training(
 
 
 def activations(settings: TrainSettings, shape: Shape) -> int:
-    """What a step keeps for its backward pass: nothing is computed twice.
+    """What a step keeps for its backward pass, of the sequences that are computed at a time.
 
     For each of T tokens and L layers 24·h bytes of float32 (norms, residuals) and 4·h + 4·k + 4·f
     numbers in the run's precision (h hidden, k keys, f intermediate width; attention keeps no
-    scores), and for each word of the vocabulary the logits, their float32 and its gradient.
+    scores), and for each word of the vocabulary the logits, their float32 and its gradient. With
+    gradient checkpointing it is h numbers a layer, and all of one layer.
     """
     number = BYTES[settings.precision]
-    tokens = settings.batch_size * settings.sequence_length
+    tokens = settings.sequences_at_a_time * settings.sequence_length
     layer = 24 * shape.hidden + number * 4 * (shape.hidden + shape.keys + shape.intermediate)
-    return tokens * (shape.layers * layer + shape.vocabulary * (number + 8))
+    layers = shape.layers * layer
+    if settings.gradient_checkpointing:
+        layers = shape.layers * number * shape.hidden + layer
+    return tokens * (layers + shape.vocabulary * (number + 8))
 
 
 def serving(engine: Engine, parameters: int | None, shape: Shape | None) -> int | None:

@@ -7,7 +7,7 @@ not change the result (threads, progress, where scratch files lie) are arguments
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class TrainSettings(BaseModel):
@@ -20,6 +20,10 @@ class TrainSettings(BaseModel):
     and merges them afterwards; None trains full tensors. ``record_gradient`` also accumulates
     |∂L/∂θ| over all steps (METHOD.md: importance ``gradient``); with ``learning_rate`` 0 that is
     the gradient at Θ_o.
+
+    Two fields save memory and change results by rounding alone: ``micro_batch_size`` sequences are
+    computed at a time, and their gradients added up to those of a step; ``gradient_checkpointing``
+    computes activations twice in place of keeping them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,3 +43,19 @@ class TrainSettings(BaseModel):
     precision: Literal["float32", "bfloat16"] = "float32"
     dtype: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
+    # left out where they are not used: steps that were made before there were these keep their keys
+    micro_batch_size: int | None = Field(None, ge=1, exclude_if=lambda value: value is None)
+    gradient_checkpointing: bool = Field(False, exclude_if=lambda value: not value)
+
+    @model_validator(mode="after")
+    def _whole_parts(self) -> "TrainSettings":
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"micro_batch_size: {self.micro_batch_size} does not divide batch_size, "
+                f"{self.batch_size}"
+            )
+        return self
+
+    @property
+    def sequences_at_a_time(self) -> int:
+        return self.micro_batch_size or self.batch_size

@@ -101,6 +101,8 @@ def train(
         raise InputError(
             "lora_rank: cannot be combined with a key-neuron mask; leave one of them out"
         )
+    if extra_loss is not None and settings.micro_batch_size is not None:
+        raise InputError("micro_batch_size: cannot be combined with an extra loss; leave it out")
     base = open_checkpoint(start)
     if mask is not None:
         _require_exact(base, settings.dtype)
@@ -298,7 +300,11 @@ def _arguments(settings: TrainSettings, folder: Path) -> _Arguments:
     return _Arguments(
         output_dir=str(folder),
         max_steps=settings.steps,
-        per_device_train_batch_size=settings.batch_size,
+        per_device_train_batch_size=settings.sequences_at_a_time,
+        gradient_accumulation_steps=settings.batch_size // settings.sequences_at_a_time,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        # the other kind has no gradients where the embeddings are frozen
+        gradient_checkpointing_kwargs={"use_reentrant": False},
         learning_rate=settings.learning_rate,
         embedding_lr_multiplier=settings.embedding_lr_multiplier,
         lr_scheduler_type="cosine_with_min_lr",

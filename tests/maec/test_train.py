@@ -457,3 +457,30 @@ def test_what_lies_at_the_output_is_refused_before_training(base: Path, tmp_path
     with pytest.raises(InputError, match="out"):
         train(base, DOCUMENTS, tmp_path / "out", settings(), progress=lambda *it: told.append(it))
     assert told == []
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("saved", [{"micro_batch_size": 1}, {"gradient_checkpointing": True}])
+def test_what_saves_memory_changes_results_by_rounding_alone(
+    base: Path, tmp_path: Path, saved: dict[str, object], masked: bool
+) -> None:
+    mask = {n: torch.rand(t.shape) < 0.5 for n, t in read_torch(base).items()} if masked else None
+    usual = settings(batch_size=4, steps=6)
+    train(base, DOCUMENTS, tmp_path / "usual", usual, mask=mask)
+    train(base, DOCUMENTS, tmp_path / "saved", usual.model_copy(update=saved), mask=mask)
+    before, expected, found = (
+        read_torch(f) for f in (base, tmp_path / "usual", tmp_path / "saved")
+    )
+    for name, tensor in expected.items():
+        moved = (tensor - before[name]).abs().max()
+        assert (found[name] - tensor).abs().max() <= 1e-3 * moved, name
+
+
+def test_parts_of_a_batch_are_whole() -> None:
+    with pytest.raises(ValueError, match="3 does not divide batch_size, 4"):
+        settings(batch_size=4, micro_batch_size=3)
+
+
+def test_settings_that_came_later_are_no_part_of_what_was_made_before() -> None:
+    assert not {"micro_batch_size", "gradient_checkpointing"} & settings().model_dump().keys()
+    assert settings(batch_size=4, micro_batch_size=2).model_dump()["micro_batch_size"] == 2
