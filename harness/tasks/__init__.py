@@ -106,7 +106,9 @@ def _lm_eval_task(matrix: Matrix, settings: TaskSettings, ability: str, language
     except InputError as error:
         raise InputError(f"{source.where}.{error}") from None
     name = _name(ability, settings.task_name(language), language)
-    whole = Task(name=name, split=matrix.split, ability=ability, language=language)
+    whole = Task(
+        name=name, split=matrix.split, ability=ability, language=language, planned=configs[0]
+    )
     documents = source.documents()
     if documents is not None:
         names = [_name(ability, task.name, language) for task in source.tasks]

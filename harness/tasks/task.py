@@ -7,7 +7,7 @@ A folder is complete in itself, so that lm-eval's own command line runs the same
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Task:
 
     ``split`` is what its questions are for: ``test``, ``dev``, or ``text`` that asks nothing. A
     group has several ``parts``, and every question counts the same. A task whose questions were
-    not fetched yet has none.
+    not fetched yet has none; ``planned`` is then what its first one's configuration will be.
     """
 
     name: str
@@ -53,15 +53,16 @@ class Task:
     ability: str
     language: str
     parts: tuple[Part, ...] = ()
+    planned: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def fetched(self) -> bool:
         return bool(self.parts)
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Mapping[str, Any]:
         """The configuration; of a group, that of its first part."""
-        return self.parts[0].config
+        return self.parts[0].config if self.parts else self.planned
 
     @cached_property
     def docs(self) -> list[Doc]:

@@ -79,8 +79,8 @@ def test_a_large_matrix_is_priced_by_hand_before_anything_of_it_is_here(
     assert known(found, "train ability", "download") == 4 * TOKENS
     assert known(found, "locate", "disk") == round(PARAMETERS / 8)
     assert known(found, "extract", "disk") == round(0.05 * 5 * PARAMETERS)
-    # two models each: of te and of en; they are merged on the CPU, to float32
-    assert known(found, "mergekit", "disk") == 4 * PARAMETERS
+    # two models each: of te and of en; they are merged on the CPU, to bfloat16
+    assert known(found, "mergekit", "disk") == 2 * PARAMETERS
     assert known(found, "combine", "gpu_memory") == known(found, "combine", "flops") == 0
     cached = 2 * 32 * 8 * 128 * 64 * 2048 * 2
     assert known(found, "evaluation", "gpu_memory") == 2 * PARAMETERS + cached
