@@ -10,7 +10,15 @@ FAMILIES = {
 }
 
 
-def save_model(folder: Path, family: str, seed: int, origin: Path | None = None) -> Path:
+def save_model(
+    folder: Path,
+    family: str,
+    seed: int,
+    origin: Path | None = None,
+    *,
+    positions: int = 512,
+    dtype: str = "float32",
+) -> Path:
     """A random model with the embedded world's tokenizer, or ``origin`` a little changed."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -29,7 +37,7 @@ def save_model(folder: Path, family: str, seed: int, origin: Path | None = None)
             num_attention_heads=2,
             num_key_value_heads=1,
             head_dim=32,
-            max_position_embeddings=512,
+            max_position_embeddings=positions,
             tie_word_embeddings=family == "gemma3_text",
             bos_token_id=None,
             eos_token_id=tokens.eos_token_id,
@@ -38,11 +46,11 @@ def save_model(folder: Path, family: str, seed: int, origin: Path | None = None)
         )
         model = AutoModelForCausalLM.from_config(config)
     else:
-        model = AutoModelForCausalLM.from_pretrained(origin)
+        model = AutoModelForCausalLM.from_pretrained(origin, dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)
-    model.save_pretrained(folder)
+    model.to(getattr(torch, dtype)).save_pretrained(folder)
     tokens.save_pretrained(folder)
     return folder
 
