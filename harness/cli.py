@@ -14,7 +14,7 @@ from rich.markup import escape
 from harness import cli_release
 from maec.errors import InputError
 
-OWN_FOLDERS = ("artifacts", "cache", "tasks", "training")
+OWN_FOLDERS = ("artifacts", "cache", "tasks", "training", "verify")
 """What the harness makes in MAEC_HOME; nothing else there is ever deleted."""
 
 app = typer.Typer(

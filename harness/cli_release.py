@@ -1,5 +1,7 @@
 """The commands of ``harness`` about released sets: write, take in, check again, cite."""
 
+import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +49,51 @@ def bring_in(
     from harness.store.importing import bring_in as copy
 
     print(_said(copy(folder, name)))
+
+
+@app.command()
+def verify(
+    release: Annotated[
+        str, typer.Argument(metavar="RELEASE", help="Name of a set in results/, or its folder.")
+    ],
+    cells: Annotated[int, typer.Option(min=1, help="How many, drawn at random.")] = 10,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    beside: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="What local paths in its matrix files are relative to; harness/matrices by "
+            "default.",
+        ),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Training runs side by side.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Make and score cells of a set anew, and compare them with what was released, item by item.
+
+    0 if all are equal or differ as the hardware rule allows, which is printed, and 1 if not.
+    """
+    from rich.console import Console
+
+    from harness import verify_table
+    from harness.verify import MATRICES
+    from harness.verify import verify as run_again
+
+    console = Console(stderr=True)
+    try:
+        found = run_again(release, cells, seed, console, beside=beside or MATRICES, workers=workers)
+    except KeyboardInterrupt:
+        print("harness: interrupted; run the same command again to go on", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if as_json:
+        print(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
+    else:
+        shown = Console(width=max(Console().width, 150))
+        shown.print(verify_table.table(found))
+        for line in verify_table.words(found):
+            shown.print(line, markup=False, highlight=False, soft_wrap=True)
+    if not found.good:
+        raise typer.Exit(1)
 
 
 def _said(path: Path) -> str:

