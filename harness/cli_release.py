@@ -96,6 +96,22 @@ def verify(
         raise typer.Exit(1)
 
 
+@app.command()
+def cite(
+    row: Annotated[
+        str,
+        typer.Argument(
+            metavar="ROW",
+            help="A released set by name or folder, or a cell by the start of its key.",
+        ),
+    ],
+) -> None:
+    """Print BibTeX for a score or a set and its method, and a sentence for a methods section."""
+    from harness.cite import cite as citation
+
+    print(citation(row))
+
+
 def _said(path: Path) -> str:
     """What lies in a set, in one line."""
     from rich.filesize import decimal

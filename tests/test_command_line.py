@@ -122,7 +122,7 @@ assert not heavy, heavy
     "command",
     [
         *([], ["plan"], ["run"], ["sweep"], ["table"], ["compare"], ["cost"], ["report"]),
-        *(["export"], ["import"], ["verify"], ["add-language"], ["status"], ["clean"]),
+        *(["export"], ["import"], ["verify"], ["cite"], ["add-language"], ["status"], ["clean"]),
     ],
 )
 def test_every_command_explains_itself(home: Path, command: list[str]) -> None:
