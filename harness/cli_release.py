@@ -9,8 +9,17 @@ import typer
 
 app = typer.Typer()
 
+MATRICES = Path(__file__).parent / "matrices"
+
 MatrixNames = Annotated[
     list[str] | None, typer.Option("--matrix", metavar="NAME", help="All by default.")
+]
+Beside = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="What local paths in matrix files are relative to; harness/matrices by default.",
+    ),
 ]
 
 
@@ -38,6 +47,29 @@ def export(
     print(_said(path))
 
 
+@app.command()
+def export_lm_eval(
+    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder, for all models.")],
+    release: Annotated[
+        str | None,
+        typer.Option(metavar="RELEASE", help="A released set; the live store by default."),
+    ] = None,
+    matrix: MatrixNames = None,
+    beside: Beside = None,
+) -> None:
+    """Write scores as lm-eval's command line writes its own: results and samples, a folder a model.
+
+    lm-eval scores the stored answers anew; whatever does not come out as stored is refused.
+    """
+    from rich.console import Console
+
+    from harness.lm_eval_files import write
+
+    console = Console(stderr=True)
+    models = write(out, console, release=release, matrices=matrix or (), beside=beside or MATRICES)
+    print(f"{out}: {models} models")
+
+
 @app.command("import")
 def bring_in(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A released set.")],
@@ -58,14 +90,7 @@ def verify(
     ],
     cells: Annotated[int, typer.Option(min=1, help="How many, drawn at random.")] = 10,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
-    beside: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="What local paths in its matrix files are relative to; harness/matrices by "
-            "default.",
-        ),
-    ] = None,
+    beside: Beside = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Training runs side by side.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -76,7 +101,6 @@ def verify(
     from rich.console import Console
 
     from harness import verify_table
-    from harness.verify import MATRICES
     from harness.verify import verify as run_again
 
     console = Console(stderr=True)

@@ -53,11 +53,16 @@ def load(tasks: Sequence[Task]) -> Questions:
     return Questions(tuple(tasks), loaded)
 
 
+def ask(lm: Any, questions: Questions) -> dict[str, Any]:
+    """What lm-eval itself says of an lm-eval model: its results, with samples."""
+    from lm_eval.evaluator import evaluate as evaluated
+
+    return evaluated(lm=lm, task_dict=questions.loaded, log_samples=True)
+
+
 def evaluate(engine: Engine, questions: Questions) -> dict[str, Result]:
     """Results of the model that the engine serves, by task name."""
-    from lm_eval.evaluator import evaluate as ask
-
-    outcome = ask(lm=engine.lm, task_dict=questions.loaded, log_samples=True)
+    outcome = ask(engine.lm, questions)
     return {
         task.name: _result(task, outcome["results"][task.name], outcome["samples"][task.name])
         for task in questions.tasks

@@ -34,8 +34,6 @@ from harness.store import find_release, view
 from harness.store.release import Manifest, read_manifest
 from maec.errors import InputError
 
-MATRICES = CHECKOUT / "harness" / "matrices"
-
 EQUAL, EXPLAINED, DIFFERS, NOT_RUN = "equal", "hardware rule", "differs", "not run"
 
 
@@ -94,7 +92,7 @@ def verify(
     seed: int,
     console: Console,
     *,
-    beside: Path = MATRICES,
+    beside: Path = CHECKOUT / "harness" / "matrices",
     workers: int | None = None,
 ) -> Verification:
     """Run ``count`` cells of a set again and compare them, item by item, with what was released.

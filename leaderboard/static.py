@@ -116,10 +116,7 @@ def _reported() -> Iterator[str]:
         lines = []
         for row in table.to_dict("records"):
             cells = [
-                field(row[name])
-                if name in languages
-                else f"<td>{html.escape(_word(row[name]))}</td>"
-                for name in columns[1:]
+                field(row[name]) if name in languages else _text(row[name]) for name in columns[1:]
             ]
             lines.append(f"<tr><th>{html.escape(row['system'])}</th>{''.join(cells)}</tr>")
         yield (

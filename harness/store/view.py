@@ -178,19 +178,20 @@ def items(path: Path, cell: str) -> list[dict[str, Any]]:
         return _records(connection, query, [cell]) if connection else []
 
 
-def places(path: Path, cell: str = "") -> list[dict[str, Any]]:
+def places(path: Path, cell: str = "", matrix: str | None = None) -> list[dict[str, Any]]:
     """One row a scored cell, by key, with the first place that it has in a matrix.
 
-    Of cells whose key starts with ``cell``. Keys: cell, matrix, variant, method, title, family,
-    ability, asked, language, seed, model_key.
+    Of cells whose key starts with ``cell``, in any matrix or in one. Keys: cell, matrix, variant,
+    method, title, family, ability, asked, language, seed, model_key, model_path.
     """
     query = """
         SELECT DISTINCT ON (cell) cell, matrix, variant, method, title, family, ability, asked,
-               language, seed, model_key
-        FROM placements WHERE starts_with(cell, ?) ORDER BY cell, matrix, row
+               language, seed, model_key, model_path
+        FROM placements WHERE starts_with(cell, $1) AND ($2::VARCHAR IS NULL OR matrix = $2)
+        ORDER BY cell, matrix, row
     """
     with reader(path) as connection:
-        return _records(connection, query, [cell]) if connection else []
+        return _records(connection, query, [cell, matrix]) if connection else []
 
 
 def matrix_files(path: Path) -> dict[str, dict[str, Any]]:
