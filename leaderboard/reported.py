@@ -33,9 +33,9 @@ def wide(found: pd.DataFrame, languages: list[str]) -> pd.DataFrame:
     kept = [code for code in languages if code in set(found["language"])]
     scores = found.pivot(index=row, columns="language", values="value")[kept]
     source = found["authors"] + " " + found["year"].astype(str) + ", " + found["where"]
-    about = found.assign(source=source, n=found["n"].astype("Int64"))
-    about = about[[*row, "n", "source", "url"]].drop_duplicates(row)
-    return about[row].join(scores, on=row).join(about[["n", "source", "url"]])
+    about = found.assign(source=source, n=found["n"].astype("Int64")).drop_duplicates(row)
+    table = about.join(scores, on=row)
+    return table[["system", "setting", *kept, "task", "n", "source", "url"]]
 
 
 def asked(shown: View, found: pd.DataFrame, chosen: Filters) -> bool:
@@ -68,12 +68,13 @@ def section(found: pd.DataFrame, languages: list[str]) -> None:
         return
     st.subheader("Reported by others")
     tasks, metrics = found["task"].unique(), found["metric"].unique()
-    st.caption(f"{listed(metrics)} in percent on {listed(tasks)}. {NOTE}")
+    st.caption(f"In percent ({listed(metrics)}) on {listed(tasks)}. {NOTE}")
     table = wide(found, languages)
     config = {code: st.column_config.NumberColumn(format="%.1f") for code in languages}
     config |= {
-        "system": st.column_config.TextColumn(pinned=True),
+        "system": st.column_config.TextColumn(pinned=True, width=140),
+        "setting": st.column_config.TextColumn(width="medium"),
         "n": st.column_config.NumberColumn(help="Items a language, where the source says so"),
         "url": st.column_config.LinkColumn("link", display_text="open"),
     }
-    st.dataframe(table, hide_index=True, column_config=config)
+    st.dataframe(table, hide_index=True, column_config=config, placeholder="")

@@ -50,7 +50,7 @@ def test_they_have_a_table_of_their_own_below_the_ranking(others: Path, opened: 
         assert shown.loc[NAME, language] == VALUES[language]
     assert "sw" not in shown and pd.isna(shown.loc["Another", "te"])
     assert shown.loc[NAME, "source"] == "A 2022, Table 3" and shown.loc[NAME, "n"] == 250
-    assert "none of it was run here" in said(app) and "accuracy in percent on MGSM" in said(app)
+    assert "none of it was run here" in said(app) and "In percent (accuracy) on MGSM" in said(app)
     app.selectbox(key="ability").select("science").run()
     assert len(app.dataframe) == 1
 
