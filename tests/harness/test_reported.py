@@ -46,6 +46,9 @@ def test_the_shipped_numbers_agree_with_the_averages_of_their_tables() -> None:
             assert row[high].mean() == pytest.approx(averages[0], abs=0.051)
             assert row[low].mean() == pytest.approx(averages[1], abs=0.051)
     assert seen == len(printed)
+    counted = found[found["n"].notna()]
+    right = counted["value"] * counted["n"].astype(int) / 100
+    assert (right - right.round()).abs().max() < 1e-6  # whole items, as 250 allow them
     nemotron = {"Nemotron-4 15B": 41.3, "Mistral 7B, run by the report's authors": 21.8}
     for system, average in nemotron.items():
         (row,) = wide.loc[[system]].to_numpy()
