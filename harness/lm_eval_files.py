@@ -52,17 +52,17 @@ def write(
     require_new(out)
     path = find_release(release) if release else snapshot_path()
     models = [
-        (name, rows) for name in _chosen(path, matrices) for rows in _models(path, name, beside)
+        model for matrix in _chosen(path, matrices) for model in _models(path, matrix, beside)
     ]
     questions: dict[tuple[str, ...], Questions] = {}
     with new_folder(out) as folder, Progress(*COLUMNS, console=console) as progress:
-        for matrix, rows in progress.track(models, description="models"):
+        for name, rows in progress.track(models, description="models"):
             tasks = [cell.task for _, cell in rows]
             key = tuple(task.key for task in tasks)
             if key not in questions:
                 questions[key] = load(tasks)
-            _write_model(path, folder, matrix, [row for row, _ in rows], questions[key])
-    return len(models)
+            _write_model(path, folder, name, [row for row, _ in rows], questions[key])
+    return len({name for name, _ in models})
 
 
 def _chosen(path: Path, wanted: Sequence[str]) -> list[str]:
@@ -78,8 +78,8 @@ def _chosen(path: Path, wanted: Sequence[str]) -> list[str]:
     return sorted(set(wanted)) or scored
 
 
-def _models(path: Path, matrix: str, beside: Path) -> list[list[tuple[Row, Cell]]]:
-    """The scored cells of a matrix, a list a model and run, each with what this program asks."""
+def _models(path: Path, matrix: str, beside: Path) -> list[tuple[str, list[tuple[Row, Cell]]]]:
+    """Models of a matrix by name, one a run, with their scored cells and what this program asks."""
     plan = make_plan(_matrix(path, matrix, beside))
     planned = {cell.place: (number, cell) for number, cell in enumerate(plan.cells)}
     found = []
@@ -93,9 +93,16 @@ def _models(path: Path, matrix: str, beside: Path) -> list[list[tuple[Row, Cell]
             )
         found.append((number, {**score, "place": place}, cell))
     groups: dict[tuple[str, str], list[tuple[Row, Cell]]] = {}
+    abilities: dict[str, dict[str, None]] = {}
     for _, row, cell in sorted(found, key=lambda entry: entry[0]):
-        groups.setdefault((row["place"]["model_key"], row["run_id"]), []).append((row, cell))
-    return list(groups.values())
+        key = row["place"]["model_key"]
+        groups.setdefault((key, row["run_id"]), []).append((row, cell))
+        abilities.setdefault(key, {})[row["place"]["ability"]] = None
+    # as ids on a hub look; the key tells models apart that one method made
+    return [
+        (f"{matrix}/{rows[0][0]['place']['method']}-{'+'.join(abilities[key])}-{key[:8]}", rows)
+        for (key, _), rows in groups.items()
+    ]
 
 
 def _matrix(path: Path, name: str, beside: Path) -> Matrix:
@@ -106,7 +113,7 @@ def _matrix(path: Path, name: str, beside: Path) -> Matrix:
 
 
 def _write_model(
-    path: Path, folder: Path, matrix: str, rows: Sequence[Row], questions: Questions
+    path: Path, folder: Path, name: str, rows: Sequence[Row], questions: Questions
 ) -> None:
     from lm_eval.loggers import EvaluationTracker
 
@@ -120,10 +127,11 @@ def _write_model(
         _forget_greedy(samples[row["task"]])
     for config in results["configs"].values():
         # what of a configuration holds paths
-        config |= {name: without_paths(config[name]) for name in ("dataset_kwargs", "metadata")}
+        held = config.keys() & {"dataset_kwargs", "metadata"}
+        config |= {key: without_paths(config[key]) for key in held}
     results |= _about(rows)
     tracker = EvaluationTracker(output_path=str(folder))
-    tracker.general_config_tracker = _tracked(matrix, rows)
+    tracker.general_config_tracker = _tracked(name, rows)
     tracker.save_results_aggregated(results=results, samples=samples)
     for task in results["configs"]:
         tracker.save_results_samples(task_name=task, samples=samples[task])
@@ -186,7 +194,7 @@ def _about(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _tracked(matrix: str, rows: Sequence[Row]) -> Any:
+def _tracked(name: str, rows: Sequence[Row]) -> Any:
     """lm-eval's record of what was evaluated; its time is that which the scores took."""
     from lm_eval.loggers.evaluation_tracker import GeneralConfigTracker
     from lm_eval.utils import sanitize_model_name
@@ -196,12 +204,9 @@ def _tracked(matrix: str, rows: Sequence[Row]) -> Any:
             self.end_time = time.perf_counter()
             self.total_evaluation_time_seconds = str(sum(row["seconds"] for row in rows))
 
-    place = rows[0]["place"]
-    abilities = "+".join(dict.fromkeys(row["place"]["ability"] for row in rows))
     tracked = Tracked()
     tracked.model_source = "vllm" if rows[0]["engine"]["kind"] == "vllm" else "hf"
-    # as ids on a hub look; the key tells models apart that one method made
-    tracked.model_name = f"{matrix}/{place['method']}-{abilities}-{place['model_key'][:8]}"
+    tracked.model_name = name
     tracked.model_name_sanitized = sanitize_model_name(tracked.model_name)
     tracked.fewshot_as_multiturn = False
     return tracked
