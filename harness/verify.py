@@ -42,8 +42,8 @@ class Check:
     """One drawn cell: what was released, what came out again, and what that means.
 
     ``same_step`` says whether this program makes the cell's model by the step that made it then,
-    ``reasons`` why the verdict is not better; ``again`` and ``agreement`` are None where nothing
-    came out.
+    ``other`` which step was the first to make other weights, ``reasons`` why the verdict is not
+    better; ``again`` and ``agreement`` are None where nothing came out.
     """
 
     cell: str
@@ -53,6 +53,7 @@ class Check:
     same_step: bool
     again: Mapping[str, Any] | None = None
     agreement: Agreement | None = None
+    other: str | None = None
     verdict: str = NOT_RUN
     reasons: tuple[str, ...] = ()
 
@@ -206,7 +207,19 @@ def _compared(path: Path, check: Check, plan: Plan, failed: tuple[str, ...]) -> 
     if again is None:
         return replace(check, reasons=failed)
     items = [view.items(path, check.cell), view.items(snapshot_path(), key)]
-    return replace(check, again=again, agreement=agreement(check.released, again, *items))
+    found = agreement(check.released, again, *items)
+    other = None if found.same_model else _first_other(path, planned, plan)
+    return replace(check, again=again, agreement=found, other=other)
+
+
+def _first_other(path: Path, planned: Cell, plan: Plan) -> str | None:
+    """The first step behind a cell whose weights are not those that it made then, inputs first."""
+    released = view.manifests(path, [planned.model.key])
+    for step in planned.model.walk():
+        then, now = released.get(step.key, {}).get("fingerprint"), plan.fingerprint(step)
+        if then and now and then != now:
+            return f"{step.kind} {step.label} ({step.key[:12]})"
+    return None
 
 
 def _planned(plan: Plan, place: Place) -> Cell | None:
@@ -236,6 +249,7 @@ def _json(check: Check) -> dict[str, Any]:
         **check.place._asdict(),
         "verdict": check.verdict,
         "reasons": list(check.reasons),
+        "first_other_step": check.other,
         "run": check.released["run_id"],
         "fingerprint": check.released["fingerprint"],
         "score": check.released["score"],

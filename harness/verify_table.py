@@ -41,10 +41,9 @@ def words(found: Verification) -> Iterator[str]:
             f"{len(equal)} of {len(found.checks)} cells are equal, all of their {items:,} items to "
             f"the last bit; {same} of {len(equal)} models have the released fingerprint"
         )
-    if explained := counts[EXPLAINED]:
-        yield f"{len(explained)} differ as the hardware rule allows"
-    for check in (*counts[DIFFERS], *counts[NOT_RUN]):
-        reasons = "; ".join(check.reasons) or "no reason is known"
+    for check in (*counts[EXPLAINED], *counts[DIFFERS], *counts[NOT_RUN]):
+        other = f"other weights from this step on: {check.other}" if check.other else ""
+        reasons = "; ".join(filter(None, (*check.reasons, other))) or "arithmetic alone"
         yield f"{check.verdict}: {_name(check)} ({check.cell[:12]}): {reasons}"
     yield f"runs: {_differing(found)}"
     if len(counts[EQUAL]) < len(found.checks):

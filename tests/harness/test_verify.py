@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from rich.console import Console
 from harness import cli, store
 from harness import verify as verifying
 from harness.home import snapshot_path
+from harness.steps import Step
 from harness.store import view
 from harness.store.export import export
 from harness.verify import Verification
@@ -142,6 +144,30 @@ def test_a_set_that_cannot_be_verified_is_refused_in_one_line(
     with pytest.raises(InputError, match="altered"):
         verify(theirs)
     assert not home.exists()
+
+
+def test_the_step_that_first_made_other_weights_is_named(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = Step("base", {"fingerprint": "b"}, label="base")
+    model = Step("train", {}, {"start": base}, label="language es")
+    mask = Step("locate", {}, {"trained": model}, label="key neurons")
+    merged = Step("combine", {}, {"mask": mask, "language": model}, label="combine math")
+    steps = {step.key: step.label for step in merged.walk()}
+    released = {key: {"fingerprint": label} for key, label in steps.items()}
+    released[mask.key] = {}  # a mask has none
+    monkeypatch.setattr(view, "manifests", lambda path, keys: released)
+
+    def first(*others: Step) -> str | None:
+        changed = {step.key for step in others}
+        plan = SimpleNamespace(
+            fingerprint=lambda step: "other" if step.key in changed else step.label
+        )
+        return verifying._first_other(SHIPPED, SimpleNamespace(model=merged), plan)
+
+    assert first() is None
+    assert first(merged) == f"combine combine math ({merged.key[:12]})"
+    assert first(merged, mask, model) == f"train language es ({model.key[:12]})"
 
 
 def test_an_interrupted_verification_ends_with_one_line(
