@@ -11,12 +11,13 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from harness import cli_release
 from maec.errors import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-OWN_FOLDERS = ("artifacts", "cache", "tasks", "training")
+OWN_FOLDERS = ("artifacts", "cache", "questions", "tasks", "training", "verify")
 """What the harness makes in MAEC_HOME; nothing else there is ever deleted."""
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Run a matrix of models × abilities × languages and read its scores.",
 )
+app.add_typer(cli_release.app)
 
 MatrixFile = Annotated[Path, typer.Argument(metavar="MATRIX", help="Matrix file (YAML).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -234,38 +236,6 @@ def report(
     from harness.report.document import write
 
     print(write(matrix, out))
-
-
-@app.command()
-def export(
-    release: Annotated[
-        str, typer.Argument(metavar="RELEASE", help="Name of the set, such as micro-1.")
-    ],
-    matrix: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="All that have scores by default.")
-    ] = None,
-    licence: Annotated[
-        str | None,
-        typer.Option(metavar="SPDX", help="Needed where questions or base are not the project's."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="By default results/RELEASE.")
-    ] = None,
-) -> None:
-    """Write scores and items as a set that others can read and check: Parquet and a manifest."""
-    from rich.filesize import decimal
-
-    from harness.store.export import export as write
-    from harness.store.release import read_manifest
-
-    path = write(release, matrix or (), licence=licence, out=out)
-    manifest = read_manifest(path)
-    rows = {name: file.rows for name, file in manifest.files.items()}
-    print(
-        f"{path}: {', '.join(manifest.matrices)}; {rows['cells.parquet']} cells, "
-        f"{rows['items.parquet']} items, "
-        f"{decimal(sum(file.bytes for file in manifest.files.values()))}"
-    )
 
 
 @app.command()

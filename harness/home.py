@@ -4,6 +4,8 @@ Released sets lie elsewhere: they outlive all of it.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -13,6 +15,20 @@ def home() -> Path:
     """The folder for everything that is made; it need not exist yet."""
     named = os.environ.get("MAEC_HOME")
     return Path(named).expanduser().resolve() if named else CHECKOUT / ".maec"
+
+
+@contextmanager
+def living_in(folder: Path) -> Iterator[None]:
+    """Let ``folder`` be MAEC_HOME until the block ends, here and in processes started there."""
+    before = os.environ.get("MAEC_HOME")
+    os.environ["MAEC_HOME"] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MAEC_HOME"]
+        else:
+            os.environ["MAEC_HOME"] = before
 
 
 def results() -> Path:

@@ -27,11 +27,20 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+INSTRUCTIONS = (
+    *("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile"),
+    *("amx_bf16", "asimd", "sve", "sve2", "bf16"),
+)
+"""By which numerical libraries choose their code; names of /proc/cpuinfo."""
+
+
 def hardware() -> dict[str, Any]:
-    """Processor, cores, memory in bytes, GPUs."""
+    """Processor, those of INSTRUCTIONS that it has, cores, memory in bytes, GPUs."""
+    has = _cpuinfo("flags", "Features").split()
     return {
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": _cpuinfo("model name") or platform.processor(),
+        "instructions": [name for name in INSTRUCTIONS if name in has],
         "cores": cores(),
         "memory": psutil.virtual_memory().total,
         "gpus": [line.split(" (UUID")[0] for line in gpus()],
@@ -51,12 +60,14 @@ def commit() -> tuple[str | None, bool | None]:
     return head.stdout.strip(), bool(changes.stdout.strip())
 
 
-def _processor() -> str:
+def _cpuinfo(*names: str) -> str:
+    """What the system says of the first core under one of ``names``; nothing off Linux."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [
-                line.split(":", 1)[1].strip() for line in file if line.startswith("model name")
-            ]
+            for line in file:
+                name, _, value = line.partition(":")
+                if name.strip() in names:
+                    return value.strip()
     except OSError:
-        names = []
-    return names[0] if names else platform.processor()
+        pass
+    return ""

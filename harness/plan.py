@@ -4,11 +4,11 @@ Nothing runs here, and neither torch nor vLLM is imported: planning costs a frac
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -19,6 +19,17 @@ from harness.spec import Matrix, MethodEntry
 from harness.steps import Step, missing
 from harness.tasks import Task
 from harness.text import finder
+
+
+class Place(NamedTuple):
+    """Where a score stands in its matrix; no two cells of a matrix stand in one place."""
+
+    variant: str
+    method: str
+    ability: str
+    asked: str
+    language: str
+    seed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +51,10 @@ class Cell:
     base: Step
     model: Step
     task: Task
+
+    @property
+    def place(self) -> Place:
+        return Place(*(getattr(self, name) for name in Place._fields))
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +79,10 @@ class Plan:
         fingerprint = self.fingerprint(cell.model)
         if fingerprint is None or not cell.task.fetched:
             return None
+        return self.key_of(cell, fingerprint)
+
+    def key_of(self, cell: Cell, fingerprint: str) -> str:
+        """Of the cell's score if its model is the one with that fingerprint."""
         return digest(
             {
                 "model": fingerprint,
@@ -124,15 +143,18 @@ class Plan:
         }
 
 
-def make_plan(matrix: Matrix) -> Plan:
-    """Plan a matrix against the artifacts and scores that are there.
+def make_plan(matrix: Matrix, wanted: Callable[[Cell], bool] | None = None) -> Plan:
+    """Plan a matrix, or its ``wanted`` cells alone, against the artifacts and scores there are.
 
     Raises:
         InputError: the base or a local file cannot be used, or the matrix lacks settings that one
             of its methods needs.
     """
     cells = [
-        cell for label, point in matrix.points().items() for cell in _cells(point, variant=label)
+        cell
+        for label, point in matrix.points().items()
+        for cell in _cells(point, variant=label)
+        if wanted is None or wanted(cell)
     ]
     scored, fingerprints = store.known()
     return Plan(matrix=matrix, cells=cells, fingerprints=fingerprints, scored=frozenset(scored))

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ from harness.execute import versions
 from harness.fit import require_fit
 from harness.home import home
 from harness.live_status import LiveStatus
-from harness.plan import Plan, make_plan
+from harness.plan import Cell, Plan, make_plan
 from harness.schedule import Schedule
 from harness.score import Scorer, ready_models
 from harness.sizes import parameters, sizes
@@ -49,14 +49,20 @@ class Outcome:
     failures: dict[str, str] = field(default_factory=dict)
 
 
-def run(matrix: Matrix, console: Console, *, workers: int | None = None) -> Outcome:
-    """Do what is missing of a matrix, and record it.
+def run(
+    matrix: Matrix,
+    console: Console,
+    *,
+    workers: int | None = None,
+    wanted: Callable[[Cell], bool] | None = None,
+) -> Outcome:
+    """Do what is missing of a matrix, or of its ``wanted`` cells alone, and record it.
 
     Raises:
         InputError: the matrix cannot be run as it is, there is no space for it, or another
             process writes to the store.
     """
-    refused = make_plan(matrix)  # refuse before anything is written, the store included
+    refused = make_plan(matrix, wanted)  # refuse before anything is written, the store included
     _require_space(refused)
     _require_reachable(refused)
     tasks.fetch(matrix, console)
@@ -64,7 +70,7 @@ def run(matrix: Matrix, console: Console, *, workers: int | None = None) -> Outc
     with writer() as store:
         _remove_leftovers()
         store.snapshot(now=True)  # a killed run may have left an older one
-        plan = make_plan(matrix)
+        plan = make_plan(matrix, wanted)
         _claim_questions(plan, store)
         store.place(matrix.name, _placements(plan))
         store.snapshot(now=True)

@@ -1,6 +1,6 @@
 """What a matrix file may say, checked before anything runs, with errors a person can act on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -234,6 +234,15 @@ def load_matrix(path: Path) -> Matrix:
         raise InputError(f"{path}: this is not YAML: {reason}") from None
     if not isinstance(raw, dict):
         raise InputError(f"{path}: a matrix file is a mapping of keys to values; see {_example()}")
+    return check_matrix(raw, path)
+
+
+def check_matrix(raw: Mapping[str, Any], path: Path) -> Matrix:
+    """The matrix with the content ``raw`` of the file ``path``, which need not exist.
+
+    Raises:
+        InputError: as :func:`load_matrix`.
+    """
     try:
         matrix = Matrix.model_validate({**raw, "file": path})
     except ValidationError as error:

@@ -9,7 +9,7 @@ from pandas.io.formats.style import Styler
 from harness.languages import available, get
 from leaderboard import frames
 from leaderboard.marks import BEST, NOT_WORSE
-from leaderboard.style import HIGHLIGHT
+from leaderboard.style import GREY, HIGHLIGHT
 from leaderboard.text import counted, plain
 
 SUMMARY = {
@@ -30,10 +30,12 @@ def styled(
     marks: pd.DataFrame,
     *,
     with_spread: bool = False,
+    reported: pd.DataFrame | None = None,
 ) -> Styler:
     """One row a method; ``table`` is :func:`leaderboard.frames.ranking`, ``marks`` has its index.
 
-    Best and not shown worse are marked in words and by colour.
+    Best and not shown worse are marked in words and by colour. What others ``reported``, rows of
+    :func:`leaderboard.reported.as_rows`, comes last, in grey and without a mark.
     """
     languages = [column for column in table.columns if column in spread.columns]
     shown = pd.DataFrame(index=table.index)
@@ -48,13 +50,18 @@ def styled(
     rest = [c for c in table.columns if c not in (*languages, "targets", "deviation")]
     shown = shown.join(table[rest])
     shown["family"] = families.map(lambda name: frames.FAMILIES.get(name, name))
-    shown = shown.reset_index()
+    measured = len(shown)
+    shown = pd.concat([shown.reset_index(), reported], ignore_index=True)[["method", *shown]]
+    shown["against the best"] = shown["against the best"].fillna("")
     best = shown["against the best"].isin([BEST, NOT_WORSE])
 
     def colour(column: pd.Series) -> list[str]:
         return [HIGHLIGHT if marked else "" for marked in best]
 
-    return shown.style.apply(colour, subset=["targets", "against the best"])
+    def grey(column: pd.Series) -> list[str]:
+        return [GREY if number >= measured else "" for number in range(len(column))]
+
+    return shown.style.apply(grey).apply(colour, subset=["targets", "against the best"])
 
 
 def configured(shown: pd.DataFrame) -> dict[str, Any]:

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from harness import reported
 from harness.home import home, snapshot_path
 from harness.store import view
 from leaderboard import frames
+from leaderboard.reported import NOTE, wide
 from leaderboard.static_parts import SCRIPT, STYLE, field, heat_map
 from leaderboard.text import counted
 from maec.errors import InputError
@@ -25,13 +27,14 @@ def page(path: Path) -> str:
     """The whole document for the snapshot or released set at ``path``: matrices, newest first.
 
     Raises:
-        InputError: nothing was scored there yet.
+        InputError: nothing was scored there yet, or a file of reported numbers is wrong.
     """
     found = view.matrices(path)
     found = found[found["scored"] > 0]
     if found.empty:
         raise InputError(f"{path}: nothing was scored yet; `make matrix` runs the embedded world")
-    body = "\n".join(_matrix(path, row) for row in found.to_dict("records"))
+    parts = [*(_matrix(path, row) for row in found.to_dict("records")), *_reported()]
+    body = "\n".join(parts)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -96,6 +99,34 @@ def _ranking(rows: pd.DataFrame, pivot: str) -> str:
         f'<div class="wide"><table class="sortable"><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
+
+
+def _reported() -> Iterator[str]:
+    """What others reported, a table a task, in no matrix's ranking."""
+    found = reported.load()
+    if found.empty:
+        return
+    yield f"<h2>Reported by others</h2>\n<p>{html.escape(NOTE)}</p>"
+    for (task, metric), part in found.groupby(["task", "metric"], sort=False):
+        yield f"<h3>{html.escape(task)}</h3>\n<p>{html.escape(metric)} in percent.</p>"
+        languages = list(part["language"].unique())
+        table = wide(part, languages)
+        columns = ["system", "setting", *languages, "n", "source", "url"]
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+        lines = []
+        for row in table.to_dict("records"):
+            cells = [
+                field(row[name]) if name in languages else _text(row[name]) for name in columns[1:]
+            ]
+            lines.append(f"<tr><th>{html.escape(row['system'])}</th>{''.join(cells)}</tr>")
+        yield (
+            f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
+            f"<tbody>{''.join(lines)}</tbody></table></div>"
+        )
+
+
+def _text(value: object) -> str:
+    return f"<td>{'' if pd.isna(value) else html.escape(str(value))}</td>"
 
 
 def main() -> int:

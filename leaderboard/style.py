@@ -20,6 +20,9 @@ CSS = """
 HIGHLIGHT = "background-color: rgba(0, 158, 115, 0.22)"
 """Of the best and what is not shown to be worse; reads on light and on dark."""
 
+GREY = "color: #808080"
+"""Of what was not measured here; reads on light and on dark."""
+
 
 def apply() -> None:
     """Put the style on the page; it holds nothing that comes from data."""

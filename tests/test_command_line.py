@@ -122,7 +122,16 @@ assert not heavy, heavy
     "command",
     [
         *([], ["plan"], ["run"], ["sweep"], ["table"], ["compare"], ["cost"], ["report"]),
-        *(["export"], ["add-language"], ["status"], ["clean"]),
+        *(
+            ["export"],
+            ["import"],
+            ["verify"],
+            ["cite"],
+            ["export-lm-eval"],
+            ["add-language"],
+            ["status"],
+            ["clean"],
+        ),
     ],
 )
 def test_every_command_explains_itself(home: Path, command: list[str]) -> None:

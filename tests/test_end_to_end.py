@@ -121,10 +121,83 @@ def test_no_artifact_of_maec_saw_ability_text_of_a_target_language(ran: Path) ->
         assert {c["language"] for c in corpora if c["ability"]} == {"en"}
 
 
+@pytest.fixture(scope="module")
+def exported(ran: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The matrix as files of lm-eval."""
+    folder = tmp_path_factory.mktemp("exported") / "files"
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.cli", "export-lm-eval", folder],
+        cwd=CHECKOUT,
+        env=environment(ran),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip() == f"{folder}: 16 models"
+    return folder
+
+
+def read_lines(path: Path) -> list[dict]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return sorted(map(json.loads, lines), key=lambda sample: sample["doc_id"])
+
+
+def same_files(ours: Path, theirs: Path, task: str, machine: Path) -> None:
+    """Our folder of a model says of ``task`` what lm-eval's own says, in the same shape."""
+    (one,), (other,) = ours.glob("results_*.json"), theirs.glob("results_*.json")
+    assert str(machine) not in one.read_text(encoding="utf-8")
+    one, other = (json.loads(path.read_text(encoding="utf-8")) for path in (one, other))
+    # nothing is stored of the tokenizer, and lm-eval leaves it out of models without one
+    tokenizer = {"eot_token_id", "max_length"} | {k for k in other if k.startswith("tokenizer_")}
+    assert one.keys() == other.keys() - tokenizer
+    assert one["config"].keys() == {k for k in other["config"] if not k.startswith("model_")} | {
+        "model_args"
+    }
+    for part in ("results", "versions", "n-shot", "higher_is_better", "n-samples", "task_hashes"):
+        assert one[part][task] == other[part][task], part
+    for configs in (one["configs"], other["configs"]):
+        configs[task] |= {"dataset_kwargs": None, "metadata": None}  # paths, and its model_args
+    assert one["configs"][task] == other["configs"][task]
+    own, his = (
+        read_lines(next(folder.glob(f"samples_{task}_2*.jsonl"))) for folder in (ours, theirs)
+    )
+    for sample, peer in zip(own, his, strict=True):
+        assert sample.keys() == peer.keys()
+        for name in sample.keys() - {"resps", "filtered_resps"}:
+            assert sample[name] == peer[name], name
+        for name in ("resps", "filtered_resps"):
+            assert shape(sample[name]) == shape(peer[name])
+
+
+def shape(value: object) -> object:
+    return [shape(part) for part in value] if isinstance(value, list) else type(value)
+
+
+def test_lm_evals_own_readers_read_what_was_exported(exported: Path) -> None:
+    from datasets import load_dataset
+    from lm_eval import utils
+
+    names = [str(path) for path in exported.rglob("*.json*")]
+    results = utils.get_results_filenames(names)
+    samples = utils.get_sample_results_filenames(names)
+    assert len(results) == 16 and len(results) + len(samples) == len(names)
+    assert utils.get_latest_filename(results) in results
+    for path in results:
+        read = json.loads(Path(path).read_text(encoding="utf-8"))
+        shown = utils.make_table(read)
+        own = [name for name in samples if Path(name).parent == Path(path).parent]
+        tasks = {utils.get_file_task_name(Path(name).name) for name in own}
+        assert tasks == read["results"].keys()
+        assert all(task in shown for task in tasks)
+    of_a_task = next(name for name in samples if "embedded_science_te_2" in name)
+    loaded = load_dataset("json", data_files=of_a_task, split="train", cache_dir=str(exported))
+    assert len(loaded) == 12 and set(loaded["filter"]) == {"none"}
+
+
 @pytest.mark.parametrize(("method", "ability", "language"), [("maec", "math", "te"),
                                                             ("tv", "science", "zh")])  # fmt: skip
 def test_scores_equal_those_of_lm_evals_own_command_line_item_by_item(
-    ran: Path, tmp_path: Path, method: str, ability: str, language: str
+    ran: Path, exported: Path, tmp_path: Path, method: str, ability: str, language: str
 ) -> None:
     (row,) = [
         row
@@ -171,6 +244,8 @@ def test_scores_equal_those_of_lm_evals_own_command_line_item_by_item(
                 [float(response[0][0]) for response in sample["resps"]], abs=1e-3
             )
             assert correct == bool(sample["acc"])
+    (folder,) = exported.glob(f"nano__{method}-{ability}-*")
+    same_files(folder, log.parent, row["task"], ran)
 
 
 def test_killed_at_four_random_moments_the_table_is_that_of_an_undisturbed_run(

@@ -16,12 +16,13 @@ from harness.store.read import (
     scores,
     trials,
 )
-from harness.store.source import Source, sources
+from harness.store.source import Source, find_release, sources
 from harness.store.write import Writer, writer
 
 __all__ = [
     "Source",
     "Writer",
+    "find_release",
     "known",
     "manifests",
     "outcomes",

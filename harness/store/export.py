@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,16 @@ from harness import machine
 from harness.execute import versions
 from harness.home import CHECKOUT, home, results
 from harness.store.read import reader
-from harness.store.release import MANIFEST, TABLES, File, Manifest
+from harness.store.release import MANIFEST, TABLES, File, Manifest, require_name
 from harness.store.schema import MIGRATIONS, quote
 from maec.errors import InputError, nearest
 from maec.folder import new_folder, require_new
 
 LICENCE = "Apache-2.0"
 """Of the embedded world, which is a part of this project."""
+
+PART = 40_000_000
+"""About as many bytes has a file at most: git hosts complain above 50 MB."""
 
 _PATHS = ("path", "model_path", "task_path")
 
@@ -49,6 +52,7 @@ def export(
     matrices: Sequence[str] = (),
     *,
     licence: str | None = None,
+    authors: Sequence[str] = (),
     out: Path | None = None,
 ) -> Path:
     """Write the rows of ``matrices``, by default of all that have scores, as a set; returns where.
@@ -56,17 +60,14 @@ def export(
     The folder ``out``, by default ``results/RELEASE`` in the checkout, appears whole or not at all.
     Paths in it are relative to MAEC_HOME or to the checkout; of one that leads elsewhere only the
     name is left. ``licence`` is an SPDX identifier; the embedded world has the project's own.
+    ``authors`` are whom a citation of the set names.
 
     Raises:
         InputError: ``release`` is no name for a folder, nothing was scored, a matrix is unknown or
             without a score, base or questions of one are not the project's and ``licence`` is not
             given, or ``out`` exists.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", release):
-        raise InputError(
-            f"RELEASE: '{release}' is no name for a folder: letters, digits, '.', '_' and '-' are "
-            "allowed, a letter or digit first"
-        )
+    require_name("RELEASE", release)
     path = out or results() / release
     require_new(path)
     made_by = machine.commit()  # before there is a new folder, which would count as a change
@@ -80,6 +81,7 @@ def export(
         with new_folder(path) as folder:
             files = _write_tables(connection, chosen, folder)
             manifest = _manifest(connection, release, chosen, licence, files, made_by)
+            manifest = manifest.model_copy(update={"authors": list(authors)})
             text = json.dumps(manifest.model_dump(), indent=1, ensure_ascii=False)
             (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
     return path
@@ -96,16 +98,17 @@ def portable(text: str) -> str:
 
 
 def _portable_json(text: str) -> str:
-    return json.dumps(_without_paths(json.loads(text)), ensure_ascii=False)
+    return json.dumps(without_paths(json.loads(text)), ensure_ascii=False)
 
 
-def _without_paths(value: Any) -> Any:
+def without_paths(value: Any) -> Any:
+    """A JSON value whose strings, keys too, are :func:`portable`."""
     if isinstance(value, str):
         return portable(value)
     if isinstance(value, list):
-        return [_without_paths(part) for part in value]
+        return [without_paths(part) for part in value]
     if isinstance(value, dict):
-        return {portable(key): _without_paths(part) for key, part in value.items()}
+        return {portable(key): without_paths(part) for key, part in value.items()}
     return value
 
 
@@ -164,10 +167,32 @@ def _write_tables(
             f"ORDER BY {order}) TO '{quote(target)}' (FORMAT parquet, COMPRESSION zstd)",
             named,
         ).fetchone()
-        content = target.read_bytes()
-        sha256 = hashlib.sha256(content).hexdigest()
-        files[target.name] = File(sha256=sha256, rows=rows, bytes=len(content))
+        for part, count in _parts(connection, target, rows):
+            content = part.read_bytes()
+            sha256 = hashlib.sha256(content).hexdigest()
+            files[part.name] = File(sha256=sha256, rows=count, bytes=len(content))
     return files
+
+
+def _parts(connection: duckdb.DuckDBPyConnection, whole: Path, rows: int) -> list[tuple[Path, int]]:
+    """A table's files with their rows: the one there is or, where it is large, parts in order."""
+    count = min(max(1, -(-whole.stat().st_size // PART)), max(1, rows))
+    if count == 1:
+        return [(whole, rows)]
+    edges = [rows * number // count for number in range(count + 1)]
+    found = []
+    for number, (first, end) in enumerate(pairwise(edges), start=1):
+        part = whole.with_stem(f"{whole.stem}-{number}")
+        connection.execute(
+            f"COPY (SELECT * EXCLUDE file_row_number "
+            f"FROM read_parquet('{quote(whole)}', file_row_number = true) "
+            f"WHERE file_row_number >= $first AND file_row_number < $end "
+            f"ORDER BY file_row_number) TO '{quote(part)}' (FORMAT parquet, COMPRESSION zstd)",
+            {"first": first, "end": end},
+        )
+        found.append((part, end - first))
+    whole.unlink()
+    return found
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> str:
@@ -229,6 +254,10 @@ def _manifest(
         "SELECT DISTINCT model_key, fingerprint FROM cells "
         "WHERE key IN (SELECT cell FROM shown) ORDER BY ALL"
     ).fetchall()
+    tasks = connection.execute(
+        "SELECT DISTINCT task, task_version, task_data FROM cells "
+        "WHERE key IN (SELECT cell FROM shown) ORDER BY ALL"
+    ).fetchall()
     return Manifest(
         release=release,
         schema_version=len(MIGRATIONS),
@@ -243,5 +272,6 @@ def _manifest(
             for run, matrix, at, changed, used in runs
         },
         fingerprints=dict(models),
+        tasks={name: {"version": version, "data": data} for name, version, data in tasks},
         files=dict(files),
     )

@@ -1,12 +1,14 @@
-"""Released sets: a folder of Parquet files, one a table, and a manifest that vouches for them.
+"""Released sets: a folder of Parquet files and a manifest that vouches for them.
 
-A set is read as a store is: an in-memory DuckDB whose tables are views on the files. Nothing in a
-manifest is a path: a file is one of a table's, and lies in the set's own folder.
+A table is one file, or numbered parts of at most some 40 MB, which git hosts take. A set is read as
+a store is: an in-memory DuckDB whose tables are views on the files. Nothing in a manifest is a
+path: a file is one of a table's, and lies in the set's own folder.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,12 @@ TABLES = ("runs", "artifacts", "cells", "items", "placements", "sweeps", "trials
 """What a set holds; the store's other tables say which questions belong to whom, and are empty."""
 
 MANIFEST = "manifest.json"
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+"""What a set may be called: the name of a folder, wherever it is read."""
+
+_FILE = re.compile(rf"({'|'.join(TABLES)})(?:-([1-9][0-9]*))?\.parquet")
+"""A table's file, or one of its parts: ``items.parquet``, or ``items-1.parquet`` and so on."""
 
 
 class File(BaseModel):
@@ -37,12 +45,15 @@ class Manifest(BaseModel):
     """What a set is: whose figures, made by what, under which licence; ``files`` by their names.
 
     ``commit``, ``dirty`` and ``versions`` are those of the program that wrote the set; ``runs`` has
-    those of every run whose scores are in it. ``fingerprints`` are of models, by step key.
+    those of every run whose scores are in it. ``fingerprints`` are of models, by step key, and
+    ``tasks`` names the version and the data of every task. Sets from before there were authors or
+    tasks in a manifest name none.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    release: str
+    release: str = Field(pattern=f"^{NAME}$")
+    authors: list[str] = Field(default_factory=list)
     schema_version: int = Field(ge=1)
     created: str
     licence: str
@@ -52,7 +63,45 @@ class Manifest(BaseModel):
     matrices: dict[str, dict[str, Any]]
     runs: dict[str, dict[str, Any]]
     fingerprints: dict[str, str]
+    tasks: dict[str, dict[str, str]] = Field(default_factory=dict)
     files: dict[str, File]
+
+    def rows(self, table: str) -> int:
+        """How many rows a table has, over all its files."""
+        return sum(self.files[name].rows for name in by_table(self.files)[table])
+
+    @property
+    def nbytes(self) -> int:
+        """Of all files."""
+        return sum(file.bytes for file in self.files.values())
+
+
+def require_name(where: str, name: str) -> None:
+    """Raise InputError unless a set can be called ``name``."""
+    if not re.fullmatch(NAME, name):
+        raise InputError(
+            f"{where}: '{name}' is no name for a folder: letters, digits, '.', '_' and '-' are "
+            "allowed, a letter or digit first"
+        )
+
+
+def by_table(names: Iterable[str]) -> dict[str, list[str]]:
+    """The files of each table in their order.
+
+    Raises:
+        ValueError: a name that is none of a table's, a table without a file, or missing parts.
+    """
+    parts: dict[str, dict[int, str]] = {table: {} for table in TABLES}
+    for name in names:
+        found = _FILE.fullmatch(name)
+        if found is None:
+            raise ValueError(f"'{name}' is not allowed, only {', '.join(TABLES)} as .parquet")
+        parts[found[1]][int(found[2] or 0)] = name
+    for table, found in parts.items():
+        numbers = set(found)
+        if not numbers or numbers not in ({0}, set(range(1, len(numbers) + 1))):
+            raise ValueError(f"'{table}.parquet' is not named, or not all of its parts")
+    return {table: [found[n] for n in sorted(found)] for table, found in parts.items()}
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -115,31 +164,29 @@ def open_release(folder: Path) -> duckdb.DuckDBPyConnection:
 _AGAIN = "get the set again"
 
 
-def _checked(folder: Path, manifest: Manifest) -> dict[str, Path]:
+def _checked(folder: Path, manifest: Manifest) -> dict[str, list[Path]]:
     """The files of the set by table, each the one that was released."""
-    where = folder / MANIFEST
-    names = {f"{table}.parquet": table for table in TABLES}
-    if strange := manifest.files.keys() - names.keys():
+    try:
+        tables = by_table(manifest.files)
+    except ValueError as error:
+        raise InputError(f"{folder / MANIFEST}: files: {error}; {_AGAIN}") from None
+    for name, entry in manifest.files.items():
+        require_released(folder / name, entry)
+    return {table: [folder / name for name in names] for table, names in tables.items()}
+
+
+def require_released(path: Path, entry: File) -> None:
+    """Raise InputError unless the file at ``path`` is the one that a manifest's entry describes."""
+    # a link could lead out of the folder
+    if path.is_symlink() or not path.is_file():
+        raise InputError(f"{path}: there is no such file in this set; {_AGAIN}")
+    state = path.stat()
+    sha256 = hashed(path, state.st_mtime_ns)
+    if sha256 != entry.sha256:
         raise InputError(
-            f"{where}: files: '{min(strange)}' is not allowed, only {', '.join(names)}; {_AGAIN}"
+            f"{path}: altered since it was released: SHA-256 {sha256[:12]}… where the manifest "
+            f"has {entry.sha256[:12]}…; {_AGAIN}"
         )
-    if absent := names.keys() - manifest.files.keys():
-        raise InputError(f"{where}: files: '{min(absent)}' is not named; {_AGAIN}")
-    found: dict[str, Path] = {}
-    for name, table in names.items():
-        path = folder / name
-        # a link could lead out of the folder
-        if path.is_symlink() or not path.is_file():
-            raise InputError(f"{path}: there is no such file in this set; {_AGAIN}")
-        state = path.stat()
-        expected, sha256 = manifest.files[name].sha256, hashed(path, state.st_mtime_ns)
-        if sha256 != expected:
-            raise InputError(
-                f"{path}: altered since it was released: SHA-256 {sha256[:12]}… where the manifest "
-                f"has {expected[:12]}…; {_AGAIN}"
-            )
-        found[table] = path
-    return found
 
 
 @lru_cache(maxsize=256)
@@ -149,8 +196,8 @@ def hashed(path: Path, modified: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _view(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path]) -> None:
-    """Put a view on its file in place of every table, with the table's names and types."""
+def _view(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[Path]]) -> None:
+    """Put a view on its files in place of every table, with the table's names and types."""
     columns: dict[str, list[str]] = {}
     for table, name, kind in connection.execute(
         "SELECT table_name, column_name, data_type FROM duckdb_columns() "
@@ -159,16 +206,18 @@ def _view(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path]) -> N
         columns.setdefault(table, []).append(f'"{name}"::{kind} AS "{name}"')
     for table in reversed(TABLES):  # trials refer to sweeps
         # a view takes no parameters
-        source = f"read_parquet('{quote(files[table])}')"
+        paths = ", ".join(f"'{quote(path)}'" for path in files[table])
+        source = f"read_parquet([{paths}])"
         connection.execute(
             f"DROP TABLE {table}; "
             f"CREATE VIEW {table} AS SELECT {', '.join(columns[table])} FROM {source}"
         )
 
 
-def _load(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path]) -> None:
+def _load(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[Path]]) -> None:
     """Fill the tables of an older schema, to be migrated."""
     for table in TABLES:
         connection.execute(
-            f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)", [str(files[table])]
+            f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)",
+            [[str(path) for path in files[table]]],
         )

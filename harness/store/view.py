@@ -171,6 +171,37 @@ def provenance(path: Path, cell: str) -> dict[str, Any] | None:
     return {**found[0], "run": run[0] if run else None}
 
 
+def items(path: Path, cell: str) -> list[dict[str, Any]]:
+    """Every item of a cell in order, with all its columns; ``filtered`` is text."""
+    with reader(path) as connection:
+        query = "SELECT * FROM items WHERE cell = ? ORDER BY item"
+        return _records(connection, query, [cell]) if connection else []
+
+
+def places(path: Path, cell: str = "", matrix: str | None = None) -> list[dict[str, Any]]:
+    """One row a scored cell, by key, with the first place that it has in a matrix.
+
+    Of cells whose key starts with ``cell``, in any matrix or in one. Keys: cell, matrix, variant,
+    method, title, family, ability, asked, language, seed, model_key, model_path.
+    """
+    query = """
+        SELECT DISTINCT ON (cell) cell, matrix, variant, method, title, family, ability, asked,
+               language, seed, model_key, model_path
+        FROM placements WHERE starts_with(cell, $1) AND ($2::VARCHAR IS NULL OR matrix = $2)
+        ORDER BY cell, matrix, row
+    """
+    with reader(path) as connection:
+        return _records(connection, query, [cell, matrix]) if connection else []
+
+
+def matrix_files(path: Path) -> dict[str, dict[str, Any]]:
+    """By name, the matrix file of each matrix as its newest run checked it."""
+    query = "SELECT matrix, arg_max(matrix_file, started) AS matrix_file FROM runs GROUP BY matrix"
+    with reader(path) as connection:
+        found = _records(connection, query, []) if connection else []
+    return {row["matrix"]: row["matrix_file"] for row in found}
+
+
 def progress(path: Path) -> list[dict[str, Any]]:
     """Every run, newest first: run_id, matrix, status, started, finished, cells (scored in it),
     last (time of its newest score), and of its matrix placed and scored, how many rows it has."""

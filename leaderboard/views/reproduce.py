@@ -6,8 +6,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from harness import cite
 from harness.store import view
-from leaderboard import cite, data, shell
+from leaderboard import data, rerun, shell
 from leaderboard.text import number, plain
 from maec.card import CITATION
 
@@ -31,7 +32,7 @@ def main() -> None:
         _surroundings(cell)
     with right:
         _run_again(cell, row, shown.matrix)
-        _cite(cell, shown.matrix)
+        _cite(cell, row, shown)
     _steps(row["model_key"], manifests)
 
 
@@ -110,23 +111,30 @@ def _run_again(cell: dict[str, Any], row: pd.Series, matrix: str) -> None:
     if cell["run"] is not None:
         st.caption("The whole matrix, from nothing, with this file:")
         st.download_button(
-            "Matrix file", lambda: cite.matrix_yaml(cell["run"]), f"{matrix}.yaml", "text/yaml",
+            "Matrix file", lambda: rerun.matrix_yaml(cell["run"]), f"{matrix}.yaml", "text/yaml",
             key="_download_matrix", on_click="ignore", icon=":material/download:",
         )  # fmt: skip
-        st.code(cite.again(cell["run"], matrix), language="bash", wrap_lines=True)
+        st.code(rerun.again(cell["run"], matrix), language="bash", wrap_lines=True)
     st.caption("The same questions to the same model, with lm-eval alone:")
     tasks = ((cell["run"] or {}).get("matrix_file") or {}).get("tasks") or {}
     chat = bool(tasks.get(row["asked"], {}).get("chat_template"))
-    command = cite.ask_again(cell, row["model_path"], chat_template=chat)
+    command = rerun.ask_again(cell, row["model_path"], chat_template=chat)
     st.code(command, language="bash", wrap_lines=True)
 
 
-def _cite(cell: dict[str, Any], matrix: str) -> None:
+def _cite(cell: dict[str, Any], row: pd.Series, shown: shell.View) -> None:
     st.subheader("Cite")
+    released = shown.path.is_dir()
+    if released:
+        st.caption("The released set")
+        st.code(cite.set_bibtex(shown.path), language=None, wrap_lines=True)
     st.caption("The run")
-    st.code(cite.run_bibtex(cell, matrix), language=None, wrap_lines=True)
+    st.code(cite.run_bibtex(cell, shown.matrix), language=None, wrap_lines=True)
     st.caption("The method MAEC")
     st.code(CITATION, language=None, wrap_lines=True)
+    st.caption("For a section on methods")
+    said = cite.sentence(cell, row.to_dict(), shown.source if released else None)
+    st.code(said, language=None, wrap_lines=True)
 
 
 def _steps(key: str, manifests: dict[str, dict[str, Any]]) -> None:

@@ -11,7 +11,7 @@ import yaml
 
 from harness.spec import load_matrix
 from harness.store import view
-from leaderboard import cite, downloads, frames, static
+from leaderboard import downloads, frames, rerun, static
 from leaderboard.marks import BEST, NOT_WORSE, UNTESTED
 from leaderboard.remaining import time_left, words
 from maec.errors import InputError
@@ -89,26 +89,18 @@ def test_without_scores_there_is_no_static_page(home: Path, monkeypatch, capsys)
         static.page(home / "none")
 
 
-def test_a_citation_of_a_run_holds_what_is_known_of_it(snapshot: Path) -> None:
-    cell = view.provenance(snapshot, "maec-math-es-0")
-    entry = cite.run_bibtex(cell, "synthetic")
-    assert entry.startswith("@misc{maec-run-1,") and entry.count("{") == entry.count("}")
-    assert "commit " + "0" * 40 in entry and r"math\_es version 1.0" in entry
-    assert "commit" not in cite.run_bibtex({**cell, "run": None}, "synthetic")
-
-
 def test_commands_survive_odd_paths(snapshot: Path) -> None:
     cell = view.provenance(snapshot, "maec-math-es-0")
-    command = cite.ask_again({**cell, "task_path": "/a b/$(x)"}, "/m o")
+    command = rerun.ask_again({**cell, "task_path": "/a b/$(x)"}, "/m o")
     parts = shlex.split(command.replace("\\\n", ""))
     assert "/a b/$(x)" in parts and "pretrained=/m o,dtype=float32" in parts
     assert "--apply_chat_template" not in parts
-    assert "--apply_chat_template" in cite.ask_again(cell, "/m", chat_template=True).split()
+    assert "--apply_chat_template" in rerun.ask_again(cell, "/m", chat_template=True).split()
 
 
 def test_the_matrix_file_of_a_run_can_be_read_again(tmp_path: Path) -> None:
     matrix = load_matrix(Path("harness/matrices/nano.yaml"))
-    written = cite.matrix_yaml({"matrix_file": matrix.model_dump(mode="json")})
+    written = rerun.matrix_yaml({"matrix_file": matrix.model_dump(mode="json")})
     (tmp_path / "nano.yaml").write_text(written, encoding="utf-8")
     again = load_matrix(tmp_path / "nano.yaml")
     assert again.model_dump(mode="json") == matrix.model_dump(mode="json")

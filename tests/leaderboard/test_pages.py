@@ -133,6 +133,7 @@ def test_reproduce_names_everything_behind_a_score(snapshot: Path, opened: Open)
     for part in (
         "f-maec-math", "math_bn", "1.0", "vllm", "0" * 40, "a processor", "python 3.11",
         "harness run synthetic.yaml", "lm_eval run", "@misc{maec-run-1", "chen-etal-2025",
+        "of the run run-1.",
     ):  # fmt: skip
         assert part in words
     assert list(table(app)["step"])[:2] == ["maec-math", "f-cpt-a-math"]

@@ -1,0 +1,138 @@
+"""Numbers that others reported: ``results/reported/*.yaml``, a file a source.
+
+They were measured with other prompts, filters and models, by somebody else: they are shown beside
+what was measured here, and never compete with it. A number that nobody checked in its source has
+no place in these files; ``checked`` says how that was done.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.home import results
+from maec.errors import InputError, nearest
+
+COLUMNS = [
+    *("system", "setting", "ability", "task", "metric", "language", "value", "n"),
+    *("title", "authors", "year", "url", "where", "checked", "file"),
+]
+
+Text = Annotated[str, Field(min_length=1)]
+Code = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+"""A language, as BCP 47 has it."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(_Strict):
+    """The publication, and where it is read."""
+
+    title: Text
+    authors: Text
+    year: int = Field(ge=1950, le=2100)
+    url: str = Field(pattern=r"^https://\S+$")
+
+
+class Row(_Strict):
+    """What one system scored in one prompt setting, in percent by language.
+
+    ``where`` is the table or the page of the source.
+    """
+
+    system: Text
+    setting: Text
+    where: Text
+    values: dict[Code, Annotated[float, Field(ge=0, le=100)]] = Field(min_length=1)
+
+
+class Reported(_Strict):
+    """A file: numbers of one source on one task; ``n`` items a language, where the source says."""
+
+    source: Source
+    checked: Text
+    ability: Text
+    task: Text
+    metric: Text
+    n: int | None = Field(None, ge=1)
+    numbers: list[Row] = Field(min_length=1)
+
+
+def load(folder: Path | None = None) -> pd.DataFrame:
+    """All reported numbers, one row each, in the files' order; values in percent.
+
+    ``folder`` is ``reported`` in the folder of released sets by default. Columns: COLUMNS.
+
+    Raises:
+        InputError: a file is no YAML or says something else, or a number stands there twice.
+    """
+    folder = folder or results() / "reported"
+    rows = [row for path in sorted(folder.glob("*.yaml")) for row in _rows(path)]
+    found = pd.DataFrame(rows, columns=COLUMNS)
+    key = ["system", "setting", "task", "language"]
+    if (twice := found.duplicated(key)).any():
+        again = found[twice].iloc[0]
+        place = ", ".join(again[key])
+        raise InputError(f"{folder / again['file']}: numbers: {place} stands there twice")
+    return found
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    read = _read(path)
+    shared = {
+        **read.source.model_dump(),
+        **{name: getattr(read, name) for name in ("checked", "ability", "task", "metric", "n")},
+        "file": path.name,
+    }
+    return [
+        {
+            **shared,
+            **row.model_dump(include={"system", "setting", "where"}),
+            "language": language,
+            "value": value,
+        }
+        for row in read.numbers
+        for language, value in row.values.items()
+    ]
+
+
+def _read(path: Path) -> Reported:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: this is no YAML: {reason}") from None
+    try:
+        return Reported.model_validate(raw)
+    except ValidationError as error:
+        raise InputError(f"{path}: {_first(error)}") from None
+
+
+def _first(error: ValidationError) -> str:
+    """The first mistake: the key, what is wrong, and what was found; misspelt keys come first."""
+    mistakes = error.errors()
+    mistake = next((m for m in mistakes if m["type"] == "extra_forbidden"), mistakes[0])
+    where = mistake["loc"]
+    place = _place(where) or "the file"
+    if mistake["type"] == "extra_forbidden":
+        allowed = list(_model_at(where[:-1]).model_fields)
+        hint = nearest(str(where[-1]), allowed)
+        return f"unknown key '{place}'{hint} (allowed: {', '.join(allowed)})"
+    value = mistake["input"]
+    found = "" if isinstance(value, dict | list) else f", found {value!r}"
+    return f"{place}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}{found}"
+
+
+def _place(where: Sequence[str | int]) -> str:
+    named = [part for part in where if part != "[key]"]
+    return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in named).lstrip(".")
+
+
+def _model_at(where: Sequence[str | int]) -> type[BaseModel]:
+    models: dict[Any, type[BaseModel]] = {"source": Source, "numbers": Row}
+    return models[where[0]] if where else Reported

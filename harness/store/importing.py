@@ -1,0 +1,85 @@
+"""Taking in a released set of others: checked file by file, then copied, whole or not at all.
+
+A set comes to lie beside one's own in ``results``, where everything that reads a set finds it. It
+does not go into the live store: a cell there is a score that this machine measured, and ``run``
+does not measure it again.
+"""
+
+import shutil
+from pathlib import Path
+
+import duckdb
+
+from harness.home import results
+from harness.store.release import (
+    MANIFEST,
+    TABLES,
+    Manifest,
+    open_release,
+    read_manifest,
+    require_name,
+    require_released,
+)
+from maec.errors import InputError
+from maec.folder import new_folder, require_new, require_space
+
+_BROKEN = {
+    "a score in placements.parquet is not in cells.parquet": """
+        SELECT p.cell FROM placements p ANTI JOIN cells c ON c.key = p.cell
+        WHERE p.cell IS NOT NULL""",
+    "a cell has another number of items than it says": """
+        SELECT c.key FROM cells c LEFT JOIN items i ON i.cell = c.key
+        GROUP BY c.key, c.n HAVING count(i.item) <> c.n""",
+    "items belong to no cell": "SELECT i.cell FROM items i ANTI JOIN cells c ON c.key = i.cell",
+    "a score is not the share of its items that are right": """
+        SELECT c.key FROM cells c JOIN items i ON i.cell = c.key
+        GROUP BY c.key, c.score HAVING abs(c.score - avg(i.correct::INT)) > 1e-6""",
+    "a cell's run is not in runs.parquet": """
+        SELECT c.key FROM cells c ANTI JOIN runs r USING (run_id)""",
+}
+"""What makes no sense in a set, whatever its hashes; a query for the cells of which it is true."""
+
+
+def bring_in(folder: Path, name: str | None = None) -> Path:
+    """Copy the set in ``folder`` to ``results/NAME``, by default its own name; returns where.
+
+    Only the manifest and the files that it names are copied. A manifest vouches for files, not for
+    who wrote it: where a set comes from, its reader has to know.
+
+    Raises:
+        InputError: the set is partial, altered, contradicts itself or is of a newer schema, a link
+            stands for a file, there is such a set already, or the disk is full.
+    """
+    if (folder / MANIFEST).is_symlink():
+        raise InputError(f"{folder / MANIFEST}: is a link; get the set as files")
+    manifest = read_manifest(folder)
+    name = name or manifest.release
+    require_name("--as", name)
+    path = results() / name
+    require_new(path)
+    with open_release(folder) as connection:
+        _require_consistent(folder, manifest, connection)
+    require_space(path, manifest.nbytes)
+    with new_folder(path) as scratch:
+        for file, entry in manifest.files.items():
+            shutil.copyfile(folder / file, scratch / file, follow_symlinks=False)
+            require_released(scratch / file, entry)  # what was checked is what was copied
+        shutil.copyfile(folder / MANIFEST, scratch / MANIFEST, follow_symlinks=False)
+        if read_manifest(scratch) != manifest:
+            raise InputError(f"{folder / MANIFEST}: changed while it was read; import it again")
+    return path
+
+
+def _require_consistent(
+    folder: Path, manifest: Manifest, connection: duckdb.DuckDBPyConnection
+) -> None:
+    for table in TABLES:
+        (rows,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+        if rows != manifest.rows(table):
+            raise InputError(
+                f"{folder}: {table} has {rows} rows where the manifest has {manifest.rows(table)}; "
+                "get the set again"
+            )
+    for what, query in _BROKEN.items():
+        if found := connection.execute(f"{query} LIMIT 1").fetchone():
+            raise InputError(f"{folder}: {what}: '{found[0]}'; get the set again")
