@@ -39,6 +39,7 @@ def test_every_training_setting_goes_into_the_key() -> None:
         "embedding_lr_multiplier": 2.0, "weight_decay": 0.5, "warmup_ratio": 0.2,
         "min_lr_ratio": 0.3, "adam_beta2": 0.9, "max_grad_norm": 2.0, "lora_rank": 4,
         "record_gradient": True, "precision": "bfloat16", "dtype": "bfloat16",
+        "micro_batch_size": 1, "gradient_checkpointing": True,
     }  # fmt: skip
     # the seed is the matrix's, and tested below
     assert changed.keys() | {"seed"} == TrainSettings.model_fields.keys()
