@@ -83,14 +83,20 @@ def _models(path: Path, matrix: str, beside: Path) -> list[tuple[str, list[tuple
     """Models of a matrix by name, one a run, with their scored cells and what this program asks."""
     plan = make_plan(_matrix(path, matrix, beside))
     planned = {cell.place: (number, cell) for number, cell in enumerate(plan.cells)}
-    found = []
-    for place in view.places(path, matrix=matrix):
-        score = view.provenance(path, place["cell"])
+    places, found = view.places(path, matrix=matrix), []
+    scores = view.provenances(path, [place["cell"] for place in places])
+    for place in places:
+        score = scores[place["cell"]]
         number, cell = planned.get(Place(*(place[name] for name in Place._fields)), (0, None))
         if cell is None or plan.key_of(cell, score["fingerprint"]) != place["cell"]:
             raise InputError(
                 f"{path}: this program asks otherwise than cell {place['cell'][:12]} "
                 f"({score['task']}) was asked; use commit {(score['run'] or {}).get('commit')}"
+            )
+        if cell.task.chat_template:
+            raise InputError(
+                f"{path}: cell {place['cell'][:12]} was asked with the chat template of its model; "
+                "run lm-eval on the model, as the leaderboard's page Reproduce and cite says"
             )
         found.append((number, {**score, "place": place}, cell))
     groups: dict[tuple[str, str], list[tuple[Row, Cell]]] = {}
@@ -121,8 +127,9 @@ def _write_model(
     from harness.replay import Replay
 
     items: dict[str, Sequence[Row]] = {}
+    stored = view.items_of(path, [row["key"] for row in rows])
     for row, task in zip(rows, questions.tasks, strict=True):
-        left = iter(view.items(path, row["key"]))
+        left = iter(stored[row["key"]])
         # a group's questions stand one part after the other
         items |= {part.name: list(islice(left, len(part.docs))) for part in task.parts}
     results = ask(Replay(items), questions)

@@ -161,21 +161,34 @@ def provenance(path: Path, cell: str) -> dict[str, Any] | None:
     JSON columns are parsed; ``run`` is None where the run is not there, and all of it where no
     such cell is.
     """
+    return provenances(path, [cell]).get(cell)
+
+
+def provenances(path: Path, cells: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """:func:`provenance` of each of these cells that is there, by key."""
+    wanted = "key IN (SELECT unnest(?))"
     with reader(path) as connection:
         if connection is None:
-            return None
-        found = _records(connection, "SELECT * FROM cells WHERE key = ?", [cell])
-        if not found:
-            return None
-        run = _records(connection, "SELECT * FROM runs WHERE run_id = ?", [found[0]["run_id"]])
-    return {**found[0], "run": run[0] if run else None}
+            return {}
+        found = _records(connection, f"SELECT * FROM cells WHERE {wanted}", [list(cells)])
+        own = f"SELECT * FROM runs WHERE run_id IN (SELECT run_id FROM cells WHERE {wanted})"
+        runs = {run["run_id"]: run for run in _records(connection, own, [list(cells)])}
+    return {cell["key"]: {**cell, "run": runs.get(cell["run_id"])} for cell in found}
 
 
 def items(path: Path, cell: str) -> list[dict[str, Any]]:
     """Every item of a cell in order, with all its columns; ``filtered`` is text."""
+    return items_of(path, [cell])[cell]
+
+
+def items_of(path: Path, cells: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """:func:`items` of each of these cells, by key."""
+    query = "SELECT * FROM items WHERE cell IN (SELECT unnest(?)) ORDER BY cell, item"
+    found: dict[str, list[dict[str, Any]]] = {cell: [] for cell in cells}
     with reader(path) as connection:
-        query = "SELECT * FROM items WHERE cell = ? ORDER BY item"
-        return _records(connection, query, [cell]) if connection else []
+        for row in _records(connection, query, [list(cells)]) if connection else ():
+            found[row["cell"]].append(row)
+    return found
 
 
 def places(path: Path, cell: str = "", matrix: str | None = None) -> list[dict[str, Any]]:
