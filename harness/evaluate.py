@@ -1,7 +1,7 @@
 """Ask a live engine the questions of some tasks, through lm-eval, and keep every item."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,32 +85,36 @@ def seeded(loaded: Any) -> Any:
     return loaded
 
 
-def ask(lm: Any, questions: Questions) -> dict[str, Any]:
-    """What lm-eval itself says of an lm-eval model: its results, with samples.
+def ask(lm: Any, questions: Questions) -> Iterator[tuple[Questions, dict[str, Any]]]:
+    """What lm-eval itself says of an lm-eval model, with samples, and of which questions.
 
-    The questions are all with a chat template or all without.
+    Those that go through the model's chat template come apart, after the others.
     """
     from lm_eval.evaluator import evaluate as evaluated
 
-    (chat,) = {task.chat_template for task in questions.tasks}
-    for task in questions.loaded["tasks"].values():
-        seeded(task)
-    return evaluated(
-        lm=lm,
-        task_dict=questions.loaded,
-        log_samples=True,
-        apply_chat_template=chat,
-        fewshot_as_multiturn=chat,
-    )
+    for chat in (False, True):
+        asked = questions.only([task for task in questions.tasks if task.chat_template == chat])
+        if not asked.tasks:
+            continue
+        for task in asked.loaded["tasks"].values():
+            seeded(task)
+        yield (
+            asked,
+            evaluated(
+                lm=lm,
+                task_dict=asked.loaded,
+                log_samples=True,
+                apply_chat_template=chat,
+                fewshot_as_multiturn=chat,
+            ),
+        )
 
 
 def evaluate(engine: Engine, questions: Questions) -> dict[str, Result]:
     """Results of the model that the engine serves, by task name."""
     results: dict[str, Result] = {}
-    for chat in sorted({task.chat_template for task in questions.tasks}):
-        own = questions.only([task for task in questions.tasks if task.chat_template == chat])
-        outcome = ask(engine.lm, own)
-        for task in own.tasks:
+    for asked, outcome in ask(engine.lm, questions):
+        for task in asked.tasks:
             samples = [outcome["samples"][part.name] for part in task.parts]
             results[task.name] = _result(engine, task, outcome["results"][task.name], samples)
     return results

@@ -8,8 +8,8 @@ scored, not of the machine that writes the files.
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from harness.plan import Cell, Place, make_plan
 from harness.spec import Matrix, check_matrix
 from harness.store import find_release, view
 from harness.store.export import without_paths
+from harness.tasks import fetch
 from maec.errors import InputError, nearest
 from maec.folder import new_folder, require_new
 
@@ -53,7 +54,9 @@ def write(
     require_new(out)
     path = find_release(release) if release else snapshot_path()
     models = [
-        model for matrix in _chosen(path, matrices) for model in _models(path, matrix, beside)
+        model
+        for matrix in _chosen(path, matrices)
+        for model in _models(path, matrix, beside, console)
     ]
     questions: dict[tuple[str, ...], Questions] = {}
     with new_folder(out) as folder, Progress(*COLUMNS, console=console) as progress:
@@ -62,7 +65,7 @@ def write(
             key = tuple(task.key for task in tasks)
             if key not in questions:
                 questions[key] = load(tasks)
-            _write_model(path, folder, name, [row for row, _ in rows], questions[key])
+            _write_model(path, folder, name, {r["task"]: r for r, _ in rows}, questions[key])
     return len({name for name, _ in models})
 
 
@@ -79,9 +82,13 @@ def _chosen(path: Path, wanted: Sequence[str]) -> list[str]:
     return sorted(set(wanted)) or scored
 
 
-def _models(path: Path, matrix: str, beside: Path) -> list[tuple[str, list[tuple[Row, Cell]]]]:
+def _models(
+    path: Path, matrix: str, beside: Path, console: Console
+) -> list[tuple[str, list[tuple[Row, Cell]]]]:
     """Models of a matrix by name, one a run, with their scored cells and what this program asks."""
-    plan = make_plan(_matrix(path, matrix, beside))
+    checked = _matrix(path, matrix, beside)
+    fetch(checked, console)
+    plan = make_plan(checked)
     planned = {cell.place: (number, cell) for number, cell in enumerate(plan.cells)}
     places, found = view.places(path, matrix=matrix), []
     scores = view.provenances(path, [place["cell"] for place in places])
@@ -92,11 +99,6 @@ def _models(path: Path, matrix: str, beside: Path) -> list[tuple[str, list[tuple
             raise InputError(
                 f"{path}: this program asks otherwise than cell {place['cell'][:12]} "
                 f"({score['task']}) was asked; use commit {(score['run'] or {}).get('commit')}"
-            )
-        if cell.task.chat_template:
-            raise InputError(
-                f"{path}: cell {place['cell'][:12]} was asked with the chat template of its model; "
-                "run lm-eval on the model, as the leaderboard's page Reproduce and cite says"
             )
         found.append((number, {**score, "place": place}, cell))
     groups: dict[tuple[str, str], list[tuple[Row, Cell]]] = {}
@@ -120,37 +122,46 @@ def _matrix(path: Path, name: str, beside: Path) -> Matrix:
 
 
 def _write_model(
-    path: Path, folder: Path, name: str, rows: Sequence[Row], questions: Questions
+    path: Path, folder: Path, name: str, rows: Mapping[str, Row], questions: Questions
 ) -> None:
-    from lm_eval.loggers import EvaluationTracker
-
     from harness.replay import Replay
 
-    items: dict[str, Sequence[Row]] = {}
-    stored = view.items_of(path, [row["key"] for row in rows])
-    for row, task in zip(rows, questions.tasks, strict=True):
-        left = iter(stored[row["key"]])
+    items: dict[str, list[Row]] = {}
+    stored = view.items_of(path, [rows[task.name]["key"] for task in questions.tasks])
+    for task in questions.tasks:
+        every = iter(stored[rows[task.name]["key"]])
         # a group's questions stand one part after the other
-        items |= {part.name: list(islice(left, len(part.docs))) for part in task.parts}
-    results = ask(Replay(items), questions)
+        items |= {part.name: list(islice(every, len(part.docs))) for part in task.parts}
+    for asked, results in ask(Replay(items), questions):
+        _write_files(folder, name, [rows[task.name] for task in asked.tasks], asked, results)
+
+
+def _write_files(
+    folder: Path, name: str, rows: Sequence[Row], asked: Questions, results: dict[str, Any]
+) -> None:
+    """One results file with its samples: what one command of lm-eval writes."""
+    from lm_eval.loggers import EvaluationTracker
+
     samples = results.pop("samples")
     for row in rows:
         _require_equal(row, results["results"][row["task"]])
-    for task in samples:
-        _forget_greedy(samples[task])
+    for of_task in samples.values():
+        _forget_greedy(of_task)
     for config in results["configs"].values():
         # what of a configuration holds paths
         held = config.keys() & {"dataset_kwargs", "metadata"}
         config |= {key: without_paths(config[key]) for key in held}
     results |= _about(rows)
+    chat = asked.tasks[0].chat_template
     tracker = EvaluationTracker(output_path=str(folder))
-    tracker.general_config_tracker = _tracked(name, rows)
+    tracker.general_config_tracker = _tracked(name, rows, chat)
     tracker.save_results_aggregated(results=results, samples=samples)
-    for task in results["configs"]:
+    for task in samples:
         tracker.save_results_samples(task_name=task, samples=samples[task])
-    _dated(
-        folder / tracker.general_config_tracker.model_name_sanitized, tracker.date_id, rows, items
-    )
+    # apart in name, too: lm-eval has one file of results for both
+    then = _started(rows) + timedelta(microseconds=chat)
+    own = folder / tracker.general_config_tracker.model_name_sanitized
+    _dated(own, tracker.date_id, then, files=1 + len(samples))
 
 
 def _require_equal(row: Row, numbers: Row) -> None:
@@ -209,8 +220,11 @@ def _about(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _tracked(name: str, rows: Sequence[Row]) -> Any:
-    """lm-eval's record of what was evaluated; its time is that which the scores took."""
+def _tracked(name: str, rows: Sequence[Row], chat: bool) -> Any:
+    """lm-eval's record of what was evaluated; its time is that which the scores took.
+
+    The text of a chat template is not stored, and not in it.
+    """
     from lm_eval.loggers.evaluation_tracker import GeneralConfigTracker
     from lm_eval.utils import sanitize_model_name
 
@@ -223,18 +237,18 @@ def _tracked(name: str, rows: Sequence[Row]) -> Any:
     tracked.model_source = "vllm" if rows[0]["engine"]["kind"] == "vllm" else "hf"
     tracked.model_name = name
     tracked.model_name_sanitized = sanitize_model_name(tracked.model_name)
-    tracked.fewshot_as_multiturn = False
+    tracked.fewshot_as_multiturn = chat
     return tracked
 
 
-def _dated(folder: Path, now: str, rows: Sequence[Row], tasks: Iterable[str]) -> None:
-    """Give the files the time of the run; lm-eval, which hides its failures, wrote all of them."""
-    files = [f"results_{now}.json", *(f"samples_{task}_{now}.jsonl" for task in tasks)]
-    then = _started(rows).astimezone(UTC).replace(tzinfo=None).isoformat().replace(":", "-")
-    for name in files:
-        if not (folder / name).is_file():
-            raise RuntimeError(f"lm-eval did not write {folder / name}")
-        (folder / name).rename(folder / name.replace(now, then))
+def _dated(folder: Path, now: str, then: datetime, files: int) -> None:
+    """Give as many files the time of the run in place of ``now``."""
+    written = list(folder.glob(f"*_{now}.json*"))
+    if len(written) != files:  # lm-eval goes on when it cannot write
+        raise RuntimeError(f"lm-eval wrote {len(written)} of {files} files to {folder}")
+    date = then.astimezone(UTC).replace(tzinfo=None).isoformat().replace(":", "-")
+    for file in written:
+        file.rename(file.with_name(file.name.replace(now, date)))
 
 
 def _started(rows: Sequence[Row]) -> datetime:

@@ -31,6 +31,14 @@ class Replay(LM):
     def loglikelihood_rolling(self, requests: Sequence[Instance]) -> list[float]:
         return [self._item(request)["loglikelihoods"][0] for request in requests]
 
+    def apply_chat_template(self, *_: Any, **__: Any) -> str:
+        """Nothing: what a chat template made of a question is stored, the template is not."""
+        return ""
+
+    @property
+    def tokenizer_name(self) -> str:
+        return ""
+
     def _item(self, request: Instance) -> Item:
         """The item that a request asks again.
 
@@ -38,6 +46,8 @@ class Replay(LM):
             InputError: it asks something else.
         """
         item = self._items[request.task_name][request.doc_id]
+        if not request.args[0]:
+            request.arguments = (item["prompt"], *request.args[1:])
         if request.args[0] != item["prompt"]:
             raise InputError(
                 f"task {request.task_name}, item {item['id']}: this program asks it in other "

@@ -32,6 +32,7 @@ from harness.plan import Cell, Place, Plan, make_plan
 from harness.spec import Matrix, check_matrix
 from harness.store import find_release, view
 from harness.store.release import Manifest, read_manifest
+from harness.tasks import fetch
 from maec.errors import InputError
 
 EQUAL, EXPLAINED, DIFFERS, NOT_RUN = "equal", "hardware rule", "differs", "not run"
@@ -112,6 +113,8 @@ def verify(
     folder = home() / "verify" / _who()
     checks: list[Check] = []
     with living_in(folder):
+        for matrix in matrices.values():
+            fetch(matrix, console)
         plans = {name: make_plan(matrix) for name, matrix in matrices.items()}
         for name, plan in plans.items():
             own = [_begin(path, row, plan) for row in drawn if row["matrix"] == name]

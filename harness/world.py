@@ -186,8 +186,12 @@ def merged_dtype(step: Step) -> str:
     """What merges of a base's descendants are rounded to: the dtype that the base is stored in.
 
     float32 where it has several; of a base that was not fetched yet it is taken to be bfloat16.
+    Merges of the embedded world are float32, whatever its bases are stored in: so were those that
+    have the same keys in released sets.
     """
     base = next(step.walk())
+    if base.kind == "pretrain" or base.path == EMBEDDED_BASE:
+        return "float32"
     if not base.done:
         return "bfloat16" if base.kind == "fetch" else "float32"
     infos = open_checkpoint(base.folder).tensors.values()

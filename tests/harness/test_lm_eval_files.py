@@ -3,6 +3,7 @@
 That the files equal those of lm-eval's own command line is in ``test_end_to_end``, beside its run.
 """
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,9 +11,15 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from harness import run as running
+from harness import store
 from harness.lm_eval_files import write
+from harness.spec import load_matrix
+from harness.world import EMBEDDED_BASE
 from maec.errors import InputError
 from tests.harness.test_import import SHIPPED, rewritten
+from tests.harness.test_own_tasks import TEMPLATE, hub, stand_in  # noqa: F401
+from tests.harness.test_tasks import matrix_file
 
 
 def refused(out: Path, **options: object) -> str:
@@ -64,3 +71,40 @@ def test_answers_and_prompts_that_are_not_those_of_the_score_are_refused(
 
     rewritten(theirs, "items", forged)
     assert said in refused(tmp_path / "out", release=str(theirs))
+
+
+@pytest.mark.slow
+def test_groups_and_chat_templates_are_written_as_lm_eval_writes_them(
+    home: Path,
+    tmp_path: Path,
+    stand_in: None,  # noqa: F811
+) -> None:
+    base = Path(shutil.copytree(EMBEDDED_BASE, tmp_path / "base"))
+    (base / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
+    tasks = {
+        "science": {"like": "global_mmlu_full_{language}_stem", "num_fewshot": 2},
+        "math": {"like": "mgsm_direct", "max_gen_toks": 8, "chat_template": True},
+    }
+    engine = {"kind": "transformers", "max_model_len": 1024}
+    matrix = load_matrix(
+        matrix_file(tmp_path, base="base", abilities=[*tasks], tasks=tasks, engine=engine)
+    )
+    console = Console(quiet=True)
+    assert running.run(matrix, console).failures == {}
+    assert write(tmp_path / "out", console, beside=tmp_path) == 1
+    (folder,) = (tmp_path / "out").iterdir()
+    plain, chat = (
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("results_*"))
+    )
+    assert (plain["fewshot_as_multiturn"], chat["fewshot_as_multiturn"]) == (False, True)
+    scores = store.placed().set_index("task")["score"]
+    (group,) = (name for name in plain["groups"] if "_te_" in name)
+    assert plain["results"][group]["acc,none"] == pytest.approx(scores[group])
+    assert plain["groups"][group] == plain["results"][group]
+    parts = plain["group_subtasks"][group]
+    assert len(parts) > 10 and set(parts) < plain["results"].keys()
+    assert len(list(folder.glob("samples_*"))) == 2 * len(parts) + 2  # two languages
+    (asked,) = folder.glob("samples_math_*_te_*")
+    for line in asked.read_text(encoding="utf-8").splitlines():
+        (request,) = json.loads(line)["arguments"].values()
+        assert request["arg_0"].startswith("<user>") and request["arg_0"].endswith("<assistant>")

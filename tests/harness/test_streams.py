@@ -13,6 +13,8 @@ from harness.spec import ROLES
 from harness.steps import Step
 from harness.streams import stored, streams, tensors
 from harness.workers import Workers, run_step
+from harness.world import EMBEDDED_BASE, merged_dtype
+from maec.checkpoint import open_checkpoint
 from maec.settings import TrainSettings
 from tests.harness.test_identity import SETTINGS, parts
 from tests.maec.checkpoints import llama, read, read_torch, same_bits, trained, write
@@ -154,6 +156,13 @@ def test_a_merge_is_stored_and_streamed_in_the_dtype_of_its_base(
     theirs = read_torch(step.folder)
     assert {tensor.dtype for tensor in theirs.values()} == {torch.bfloat16}
     assert same_bits(dict(tensors(step)), theirs)
+
+
+def test_a_merge_of_the_embedded_world_has_the_bits_that_its_key_had_in_released_sets() -> None:
+    base = Step("base", {}, path=EMBEDDED_BASE)
+    merged = Step("mergekit", {}, {"base": base})
+    assert open_checkpoint(EMBEDDED_BASE).tensors["model.norm.weight"].dtype == "BF16"
+    assert merged_dtype(merged) == "float32"
 
 
 def test_ability_weights_need_no_artifact_of_their_own(models: dict[str, Path]) -> None:
