@@ -110,17 +110,6 @@ def products(weights: Sparse, language: Tensor) -> tuple[float, float]:
     return float(ours @ theirs), float(ours @ ours)
 
 
-def by_unit(
-    bits: Tensor, weights: Sparse, language: Tensor, width: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bits (int32), Σ r·l and Σ r² (float64) of every unit of ``width`` entries, for numpy."""
-    ours = weights.values.double()
-    columns = (ours * language[weights.places], ours.square())
-    if width > 1:
-        columns = tuple(column.view(-1, width).sum(dim=1) for column in columns)
-    return bits.cpu().numpy(), *(column.cpu().numpy() for column in columns)
-
-
 def above(origin: Tensor, trained: Tensor, begin: int, width: int) -> tuple[Tensor, Tensor]:
     """Units whose importance has bits of at least ``begin``: places (int64, ascending) and bits.
 

@@ -27,8 +27,8 @@ STEMS = ("model", "adapter_model", "pack", "mask")
 class Plan:
     """Bytes to be read by part and pass, the files of the result, threads, bytes in memory.
 
-    A merge whose key neurons are known is one pass, the second; tensors that turn out not to be
-    selected are read once more, and not counted.
+    The first pass reads the base and the models in which key neurons are to be found.  Tensors that
+    turn out not to be selected are read once more, and not counted.
     """
 
     parts: list[tuple[str, Source, int, int]]
@@ -70,21 +70,23 @@ def plan(recipe: Recipe, memory: int) -> Plan:
         InputError: a part that is neither weights nor a config, too little ``memory``.
     """
     base = _tensors(recipe.base)
-    # where key neurons are known there is no pass to find them
     sought = any(ability.model and not ability.mask for ability in recipe.abilities)
 
-    def passes(part: Layout) -> tuple[int, int]:
+    def passes(part: Layout, *, first: bool) -> tuple[int, int]:
         size = sum(map(nbytes, (part or base).values()))
-        return size if sought else 0, size
+        return size if first else 0, size
 
-    parts = [("base", recipe.base, *passes(base))]
-    parts += [("language", p.model, *passes(_tensors(p.model))) for p in recipe.languages]
+    parts = [("base", recipe.base, *passes(base, first=bool(sought)))]
+    parts += [
+        ("language", p.model, *passes(_tensors(p.model), first=False)) for p in recipe.languages
+    ]
     for ability in recipe.abilities:
         for role in ("pack", "model", "mask", "pivot"):
             where = getattr(ability, role)
             if where is not None:
                 name = "ability" if role == "model" else role
-                parts.append((name, where, *passes(_tensors(where))))
+                first = role == "model" and not ability.mask
+                parts.append((name, where, *passes(_tensors(where), first=first)))
     stored = STORED_NAME[recipe.dtype]
     layout: Layout = {
         name: (stored if is_float(dtype) else dtype, shape) for name, (dtype, shape) in base.items()

@@ -13,7 +13,7 @@ from maec import arithmetic
 from maec.ability import AbilityWeights, Masked, Trained
 from maec.arithmetic import Sparse
 from maec.card import pack_card
-from maec.checkpoint import Checkpoint, open_checkpoint
+from maec.checkpoint import Checkpoint, Weights, open_checkpoint
 from maec.chunks import Chunk, in_order, tracked
 from maec.compatible import OnVocabulary, fitted, open_base
 from maec.errors import InputError
@@ -24,7 +24,7 @@ from maec.neurons import Granularity, PackedMask, Shapes, open_mask, require_sha
 from maec.pack import PACK_FILE, Block, block, write_pack
 from maec.progress import Track, silent
 from maec.provenance import Sources, known_corpora
-from maec.survey import Models, Sought, survey
+from maec.survey import Models, Sought, locate
 from maec.tensors import read_json
 
 PackDtype = Literal["float32", "bfloat16", "float16"]
@@ -93,14 +93,16 @@ def extract(
     models = Models(origin, origin.float_shapes(), [], granularity, 1, on)
     sought = [(k1, dtypes_of(origin, trained))] if given is None else []
     models = models.on(workers(memory, models, [part], held_by(sought, models.shapes)))
-    as_stored = {origin.path: origin}
-    as_stored |= {m.path: m for m in (trained, general) if m is not None and m.is_as_stored}
+    # the pass that finds key neurons reads these; all else is hashed beside it
+    read: dict[Path, Weights] = {origin.path: origin}
+    if trained.is_as_stored:
+        read[trained.path] = trained
     sources = Sources(
         {checkpoint.path: checkpoint for checkpoint in opened.values()},
-        as_stored if models.are_hashed else {},
+        read if models.are_hashed and given is None else {},
     )
     wanted = Sought(part, k1) if given is None else Masked(part, given)
-    (surveyed,) = survey(models, [wanted], track, sources)
+    (weights,) = locate(models, [wanted], track, sources)
     described = sources.finish()
     folders = [part.path for part in opened.values()] + ([given.path] if given else [])
     manifest = {
@@ -114,7 +116,7 @@ def extract(
         "corpora": known_corpora(folders),
     }
     with new_folder(Path(out)) as folder:
-        blocks = _blocks(models, surveyed.weights, getattr(torch, dtype))
+        blocks = _blocks(models, weights, getattr(torch, dtype))
         stream = (found for _, found in tracked(blocks, models.shapes, track, "writing"))
         write_pack(folder, models.shapes, stream, manifest)
         _write_card(folder, Path(out).name, opened["base"].nbytes())

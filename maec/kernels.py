@@ -19,6 +19,12 @@ Array = np.ndarray
 ALL_ONES = np.uint32(0x7F800000)
 """The exponent of what is not finite."""
 
+BLOCK = 2**12
+"""Entries worked on at a time, so that what one loop leaves the next finds in the cache."""
+
+WORD = 64
+"""Bits of a word that has one for each entry."""
+
 
 @intrinsic
 def _as_float(context: Any, bits: Any) -> Any:
@@ -38,6 +44,16 @@ def _as_bits(context: Any, number: Any) -> Any:
         return builder.bitcast(arguments[0], ir.IntType(32))
 
     return types.uint32(types.float32), generate
+
+
+@intrinsic
+def _lowest(context: Any, bits: Any) -> Any:
+    """The place of the lowest bit of a uint64 that is set; one is."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.uint64(types.uint64), generate
 
 
 def _wide(stored: Any) -> Any:
@@ -146,37 +162,25 @@ def add_difference_at(
 @_exact
 def above(origin: Array, trained: Array, begin: np.uint32, places: Array, bits: Array) -> int:
     """Where |trained − origin| has bits of at least ``begin``: places, bits, and how many."""
-    count = 0
-    for i in range(origin.size):
-        change = _as_bits(_wide(trained[i]) - _wide(origin[i]))
-        found = np.uint32(change & np.uint32(0x7FFFFFFF))
-        # written in any case and counted if it is one: faster than a branch
-        places[count] = i
-        bits[count] = found
-        count += np.int64(found >= begin)
-    return count
-
-
-@_exact
-def split(
-    bits: Array, products: Array, squares: Array, begin: int, end: int, inside: Array, each: Array
-) -> tuple[float, float, float, int]:
-    """Sums over the units with bits of at least ``end``; those from ``begin`` on one by one.
-
-    How many lie above, their products and squares summed, and how many lie inside: their bits
-    (int64) go to ``inside``, and 1, product and square to ``each`` (units, 3).
-    """
-    above, product, square, count = 0.0, 0.0, 0.0, 0
-    for i in range(bits.size):
-        if bits[i] >= end:
-            above += 1
-            product += products[i]
-            square += squares[i]
-        elif bits[i] >= begin:
-            inside[count] = bits[i]
-            each[count, 0], each[count, 1], each[count, 2] = 1, products[i], squares[i]
-            count += 1
-    return above, product, square, count
+    count, changes = np.uint64(0), np.zeros(BLOCK, dtype=np.uint32)
+    for first in range(0, origin.size, BLOCK):
+        before, after = origin[first : first + BLOCK], trained[first : first + BLOCK]
+        for i in range(before.size):
+            change = _as_bits(_wide(after[i]) - _wide(before[i]))
+            changes[i] = np.uint32(change & np.uint32(0x7FFFFFFF))
+        for start in range(0, before.size, WORD):
+            # a bit for each entry that is one, and then only those: much faster than to ask each
+            word, found = changes[start : start + WORD], np.uint64(0)
+            for i in range(WORD):
+                found |= np.uint64(np.uint64(word[i] >= begin) << np.uint64(i))
+            if before.size - start < WORD:
+                found &= np.uint64((1 << (before.size - start)) - 1)
+            while found:
+                i = _lowest(found)
+                places[count], bits[count] = first + start + np.int64(i), word[i]
+                found &= np.uint64(found - np.uint64(1))
+                count += np.uint64(1)
+    return np.int64(count)
 
 
 @_exact

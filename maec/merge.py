@@ -1,15 +1,17 @@
 """A recipe becomes a checkpoint; no training, no GPU (METHOD.md, Combination).
 
-What headers, configs and tokenizers tell is checked before anything is written.  Then two passes
-run over the models, chunk by chunk on all cores: one finds key neurons, similarities and
-fingerprints, the other adds up and writes.  Where key neurons are known, one does both.
+What headers, configs and tokenizers tell is checked before anything is written.  Then passes run
+over the models, chunk by chunk on all cores: where key neurons are to be found, one over the base
+and the ability models finds them; another adds up and writes all models, and measures similarities
+meanwhile.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from torch import Tensor
 
 import maec
 from maec import arithmetic, rounding
-from maec.ability import Masked, Trained
+from maec.ability import AbilityWeights, Masked, Trained
 from maec.card import model_card
 from maec.checkpoint import Checkpoint, Weights, copy_companions, open_checkpoint
 from maec.combine import select
@@ -28,7 +30,7 @@ from maec.errors import InputError
 from maec.extract import require_shapes
 from maec.folder import new_folder, require_new, require_space
 from maec.hub import Source, local_folder, pinned
-from maec.layout import Writer, laid_out, nbytes
+from maec.layout import laid_out, nbytes
 from maec.memory import MEMORY, dtypes_of, held_by, workers
 from maec.neurons import open_mask
 from maec.pack import Pack, open_pack
@@ -36,7 +38,7 @@ from maec.progress import Track, silent
 from maec.provenance import Sources, known_corpora
 from maec.recipe import AbilityPart, LanguagePart, Recipe
 from maec.result import Addend, OfTensor, Result
-from maec.survey import Models, Sought, Surveyed, measured, survey
+from maec.survey import Models, Sought, locate
 from maec.tensors import write_json
 from maec.vocabulary import Extension, extension
 
@@ -58,27 +60,30 @@ def merge(
     that does the arithmetic (``"cuda"`` for a GPU).
 
     Raises:
-        InputError: before anything is written: parts that are missing, pickled, do not fit
-            together or hold NaN, no space, too little ``memory``, no such ``device``, ``out``
-            taken.  While writing,
-            and leaving nothing behind: a number that overflows the recipe's dtype.
+        InputError: before anything is written: parts that are missing, pickled or do not fit
+            together, no space, too little ``memory``, no such ``device``, ``out`` taken.  While
+            reading and writing, and leaving nothing behind: parts that hold NaN, a pack of another
+            base, a number that overflows the recipe's dtype.
     """
     out = Path(out)
     require_new(out)
     on = arithmetic.device(device)
     parts = _open_parts(recipe)
     models = _models(parts, memory, on)
-    layout = _result(parts, models, []).layout()
+    layout = _result(parts, models, [], []).layout()
     require_space(out, sum(map(nbytes, layout.values())))
-    sought = any(isinstance(entry.given, Sought) for entry in parts.abilities)
-    found = _survey(parts, models, track) if sought else None
+    sources = _sources(parts, models)
+    weights = locate(models, [entry.given for entry in parts.abilities], track, sources)
     with new_folder(out) as folder:
         with laid_out(folder, layout) as writer:
-            if found is None:
-                found, seen = _measured_while_written(parts, models, writer, track)
-            else:
-                seen = _result(parts, models, found.abilities).write(writer, track)
-        _result(parts, models, found.abilities).require_finite(seen)
+            guess = _guess(parts, models, weights)
+            seen = guess.write(writer, track, sources=sources)
+            found = _found(parts, sources.finish(), seen)
+            result = _result(parts, models, weights, [entry.selected for entry in found.abilities])
+            # what was selected otherwise than guessed is written again
+            if wrong := guess.differs(result):
+                seen |= result.write(writer, track, only=wrong)
+        result.require_finite(seen)
         copy_companions(
             parts.base,
             folder,
@@ -101,8 +106,12 @@ def merged_tensors(
     on = arithmetic.device(device)
     parts = _open_parts(recipe)
     models = _models(parts, memory, on)
-    found = _survey(parts, models, track)
-    yield from _result(parts, models, found.abilities).tensors(track)
+    sources = _sources(parts, models)
+    weights = locate(models, [entry.given for entry in parts.abilities], track, sources)
+    seen = _guess(parts, models, weights).measure(track, sources)
+    found = _found(parts, sources.finish(), seen)
+    selected = [entry.selected for entry in found.abilities]
+    yield from _result(parts, models, weights, selected).tensors(track)
 
 
 @dataclass(frozen=True)
@@ -154,20 +163,20 @@ class _Parts:
 
 
 @dataclass(frozen=True)
-class _Selected:
-    """An ability, what the first pass found, and T(A)."""
+class _Measured:
+    """By tensor, |N_A| of one ability and its similarity to R_lang; and T(A)."""
 
-    ability: _Ability
-    surveyed: Surveyed
+    key_neurons: dict[str, int]
+    similarity: dict[str, float]
     selected: set[str]
 
 
 @dataclass(frozen=True)
 class _Found:
-    """What the first pass found: by path where the weights come from, and the abilities."""
+    """By path where the weights come from, and what was measured of each ability."""
 
     sources: dict[Path, dict[str, str]]
-    abilities: list[_Selected]
+    abilities: list[_Measured]
 
 
 def _open_parts(recipe: Recipe) -> _Parts:
@@ -212,52 +221,14 @@ def _models(parts: _Parts, memory: int, device: torch.device) -> Models:
     return models.on(workers(memory, models, givens, held_by(sought, shapes)))
 
 
-def _survey(parts: _Parts, models: Models, track: Track) -> _Found:
-    """Read every part once: all finite, packs of this very base; locate, measure, select."""
-    sources = _sources(parts, models)
-    surveyed = survey(models, [entry.given for entry in parts.abilities], track, sources)
-    return _found(parts, sources.finish(), surveyed)
-
-
-def _measured_while_written(
-    parts: _Parts, models: Models, writer: Writer, track: Track
-) -> tuple[_Found, dict[str, OfTensor]]:
-    """As ``_survey``, and the result: where every R(A) is known one pass does for both.
-
-    It goes by a guess of what is selected: where k2 is half or more, everything, else nothing.
-    Tensors for which that was wrong are written again.
-    """
-    names, givens = models.shapes.keys(), [entry.given for entry in parts.abilities]
-    guessed = [
-        _Selected(
-            entry, Surveyed(entry.given, {}, {}), set(names) if entry.part.k2 >= 0.5 else set()
-        )
-        for entry in parts.abilities
-    ]
-    sources = _sources(parts, models)
-    seen = _result(parts, models, guessed).write(writer, track, sources=sources)
-    squares = {name: seen[name].language for name in names}
-    surveyed = []
-    for number, given in enumerate(givens):
-        sums = {name: seen[name].abilities[number] for name in names}
-        surveyed.append(Surveyed(given, *measured(sums, squares, dict.fromkeys(names, 1))))
-    found = _found(parts, sources.finish(), surveyed)
-    wrong: set[str] = set()
-    for guess, entry in zip(guessed, found.abilities, strict=True):
-        wrong |= guess.selected ^ entry.selected
-    if wrong:
-        seen |= _result(parts, models, found.abilities).write(writer, track, only=wrong)
-    return found, seen
-
-
 def _sources(parts: _Parts, models: Models) -> Sources:
     return Sources(parts.stored(), parts.as_stored() if models.are_hashed else {})
 
 
 def _found(
-    parts: _Parts, described: dict[Path, dict[str, str]], surveyed: list[Surveyed]
+    parts: _Parts, described: dict[Path, dict[str, str]], seen: Mapping[str, OfTensor]
 ) -> _Found:
-    """Refuse packs of another base, and select."""
+    """Refuse packs of another base, measure, and select."""
     recipe, base = parts.recipe, described[parts.base.path]["fingerprint"]
     for pack in (entry.given for entry in parts.abilities if isinstance(entry.given, Pack)):
         made_from = pack.manifest.get("base", {}).get("fingerprint", base)
@@ -266,19 +237,31 @@ def _found(
                 f"{pack.path}: was extracted from another base ({made_from[:12]}…) than "
                 f"{parts.base.path} ({base[:12]}…); extract it again from this one"
             )
-    selected = [
-        select(of_ability.similarity, entry.part.k2, recipe.similarity, recipe.seed)
-        for entry, of_ability in zip(parts.abilities, surveyed, strict=True)
-    ]
-    entries = zip(parts.abilities, surveyed, selected, strict=True)
-    return _Found(described, [_Selected(*entry) for entry in entries])
+    measured = []
+    for number, entry in enumerate(parts.abilities):
+        key_neurons = {name: int(of.abilities[number][0]) for name, of in seen.items()}
+        similarity = {name: of.similarity(number) for name, of in seen.items()}
+        selected = select(similarity, entry.part.k2, recipe.similarity, recipe.seed)
+        measured.append(_Measured(key_neurons, similarity, selected))
+    return _Found(described, measured)
 
 
-def _result(parts: _Parts, models: Models, abilities: list[_Selected]) -> Result:
-    addends = [
-        Addend(entry.surveyed.weights, entry.ability.part.gamma, entry.selected)
-        for entry in abilities
-    ]
+def _guess(parts: _Parts, models: Models, weights: Sequence[AbilityWeights]) -> Result:
+    """The result if everything were selected where k2 is half or more, and else nothing."""
+    names = models.shapes.keys()
+    guess = [names if entry.part.k2 >= 0.5 else set() for entry in parts.abilities]
+    return _result(parts, models, weights, guess)
+
+
+def _result(
+    parts: _Parts,
+    models: Models,
+    weights: Sequence[AbilityWeights],
+    selected: Sequence[Set[str]],
+) -> Result:
+    gammas = [entry.part.gamma for entry in parts.abilities]
+    # without weights nothing but the layout is wanted
+    addends = list(map(Addend, weights, gammas, selected))
     dtype = getattr(torch, parts.recipe.dtype)
     return Result(parts.base, models, addends, parts.recipe.lam, dtype, parts.extension)
 
@@ -294,9 +277,8 @@ def _report(parts: _Parts, found: _Found, seen: list[OfTensor]) -> dict[str, Any
 
     described = [rounding.described_ability(sums) for sums in lost_of_abilities]
 
-    def ability(entry: _Selected, number: int) -> dict[str, Any]:
-        part, given, surveyed = entry.ability.part, entry.ability.given, entry.surveyed
-        trained = entry.ability.trained
+    def ability(entry: _Ability, measured: _Measured, number: int) -> dict[str, Any]:
+        part, given, trained = entry.part, entry.given, entry.trained
         model = given if isinstance(given, Pack) else trained.model
         pivot = trained.pivot if trained else None
         return {
@@ -305,14 +287,14 @@ def _report(parts: _Parts, found: _Found, seen: list[OfTensor]) -> dict[str, Any
             "gamma": part.gamma,
             "k2": part.k2,
             "N": sum(math.prod(shape) for shape in shapes.values()),
-            "key_neurons": sum(surveyed.key_neurons.values()),
+            "key_neurons": sum(measured.key_neurons.values()),
             **({"rounding": described[number]} if rounded else {}),
             "tensors": {
                 name: {
                     "shape": list(shape),
-                    "key_neurons": surveyed.key_neurons[name],
-                    "similarity": surveyed.similarity[name],
-                    "selected": name in entry.selected,
+                    "key_neurons": measured.key_neurons[name],
+                    "similarity": measured.similarity[name],
+                    "selected": name in measured.selected,
                 }
                 for name, shape in shapes.items()
             },
@@ -332,7 +314,7 @@ def _report(parts: _Parts, found: _Found, seen: list[OfTensor]) -> dict[str, Any
         "languages": [
             {**found.sources[entry.model.path], "mu": entry.part.mu} for entry in parts.languages
         ],
-        "abilities": [ability(entry, number) for number, entry in enumerate(found.abilities)],
+        "abilities": list(map(ability, parts.abilities, found.abilities, count())),
         **({"vocabulary": vocabulary} if vocabulary else {}),
         "rounding": {"dtype": parts.recipe.dtype, **rounding.described_model(lost)},
         "corpora": known_corpora(parts.stored()),

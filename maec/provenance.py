@@ -25,15 +25,16 @@ class Sources:
     def __init__(self, stored: Mapping[Path, Checkpoint], seen: Mapping[Path, Weights]) -> None:
         self._stored = stored
         self._seen = seen
+        self._fed: set[Path] = set()
         self._fingerprints = {p: Fingerprint(c, finite_only=True) for p, c in stored.items()}
         self._pool = ThreadPoolExecutor(1)
         self._others = {
             p: self._pool.submit(self._fingerprints[p].hexdigest) for p in stored if p not in seen
         }
-        self._found: dict[Path, dict[str, str]] | None = None
+        self._found: dict[Path, str] = {}
 
     def digested(self, window: Window) -> dict[Path, bytes]:
-        """The digests of what a pass has read, by path; threads may ask at a time.
+        """The digests of what a pass has read for the first time; threads may ask at a time.
 
         Raises:
             InputError: a number is not finite.
@@ -42,31 +43,36 @@ class Sources:
 
         found = {}
         for path, model in self._seen.items():
-            entries, info = window.read(model), self._stored[path].tensors[window.chunk.name]
-            if not is_finite(entries):
-                raise not_finite(self._stored[path], window.chunk.name)
-            found[path] = digests(raw(entries), info.dtype)
+            if path not in self._found and window.holds(model):
+                entries, info = window.read(model), self._stored[path].tensors[window.chunk.name]
+                if not is_finite(entries):
+                    raise not_finite(self._stored[path], window.chunk.name)
+                found[path] = digests(raw(entries), info.dtype)
         return found
 
     def feed(self, name: str, found: Mapping[Path, bytes]) -> None:
         """Take in what ``digested`` gave for a chunk of tensor ``name``: all of them, in order."""
         for path, of_model in found.items():
             self._fingerprints[path].feed(name, of_model)
+            self._fed.add(path)
+
+    def settle(self) -> None:
+        """A pass has ended: what was fed is known now, and not asked for again."""
+        self._found |= {
+            p: self._fingerprints[p].hexdigest() for p in self._fed - self._found.keys()
+        }
 
     def finish(self) -> dict[Path, dict[str, str]]:
         """By path: path and fingerprint, and hub id and commit of what came from a hub.
 
-        Nothing can be fed any more; asked again, it gives the same.
-
         Raises:
             InputError: a number is not finite.
         """
-        if self._found is None:
-            with self._pool:
-                done = {path: future.result() for path, future in self._others.items()}
-            done |= {path: self._fingerprints[path].hexdigest() for path in self._seen}
-            self._found = {path: described(path, done[path]) for path in self._stored}
-        return self._found
+        self._fed |= self._seen.keys()
+        self.settle()
+        with self._pool:
+            self._found |= {path: future.result() for path, future in self._others.items()}
+        return {path: described(path, self._found[path]) for path in self._stored}
 
 
 def described(path: Path, fingerprint: str) -> dict[str, str]:

@@ -2,18 +2,15 @@
 
 The bits of a non-negative float32, read as an integer, are in the order of the numbers.  A sample
 says between which bits the threshold lies; the pass counts what lies above them and keeps, for the
-few entries between them, how often each number occurs.  Of both it also adds up what the method
-needs to know of the entries that turn out to be key neurons.
+few entries between them, how often each number occurs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-
-from maec.kernels import split
 
 DIGIT = 16
 """A bracket is a range of the upper 16 bits; the lower 16 tell its numbers apart."""
@@ -23,11 +20,7 @@ TOP = 0x7F80
 
 
 MORE = 2**19
-"""Entries that a tally takes in before it looks which of them are equal."""
-
-
-DENSE = 16
-"""Places for a number, at most, for which numbers are counted rather than sorted."""
+"""Numbers that a tally takes in before it looks which of them are equal."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,7 @@ class Bracket:
 
 
 TALLY_BYTES = 32
-"""Bytes that a tally takes for each number inside its bracket."""
+"""Bytes that a tally takes for each number inside its bracket, at most: while it settles."""
 
 
 def slack(share: float, blocks: int) -> float:
@@ -82,50 +75,40 @@ def bracket(sample: np.ndarray, share: float, blocks: int) -> Bracket:
 
 @dataclass
 class Tally:
-    """What one tensor has above a bracket, and, by number, inside it.
+    """How many numbers of a tensor lie ``above`` a bracket, and how often each inside it occurs.
 
-    ``sums`` are over the entries above: how many, Σ r·l and Σ r².  ``inside`` has the bits of
-    numbers that occur, and ``inside_sums`` (numbers, 3) the same sums for each.
+    ``numbers`` (int32, ascending) has the bits of those inside, ``counts`` (int64) how often.
     """
 
-    sums: np.ndarray = field(default_factory=lambda: np.zeros(3))
-    inside: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    inside_sums: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+    above: int = 0
+    numbers: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     _more: list[Tally] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
-        """Take in what the next chunk of the tensor has."""
-        self.sums = self.sums + other.sums
+        """Take in what the next piece of the tensor has."""
+        self.above += other.above
         self._more += [other, *other._more]
-        if sum(len(more.inside) for more in self._more) > MORE:
+        if sum(len(more.numbers) for more in self._more) > MORE:
             self.settle()
 
     def settle(self) -> None:
         """Have each number once, which takes less memory."""
         if self._more:
-            parts = [self, *self._more]
+            self.numbers, self.counts = _together([self, *self._more])
             self._more = []
-            self.inside, self.inside_sums = _grouped(
-                np.concatenate([part.inside for part in parts]),
-                np.concatenate([part.inside_sums for part in parts]),
-            )
 
-    def above(self, threshold: int) -> np.ndarray:
-        """The sums over the entries whose bits lie above ``threshold``, which is inside."""
+    def at(self, threshold: int) -> int:
+        """How many numbers have the bits ``threshold``."""
         self.settle()
-        return self.sums + self.inside_sums[self.inside > threshold].sum(axis=0)
-
-    def at(self, threshold: int) -> np.ndarray:
-        """The sums over the entries whose bits are ``threshold``."""
-        self.settle()
-        return self.inside_sums[self.inside == threshold].sum(axis=0)
+        return int(self.counts[self.numbers == threshold].sum())
 
 
-def tally(bits: np.ndarray, products: np.ndarray, squares: np.ndarray, where: Bracket) -> Tally:
-    """The tally of entries with these ``bits`` (int32), r·l and r² (float64), of equal lengths."""
-    inside, each = np.empty(len(bits), dtype=np.int64), np.empty((len(bits), 3))
-    *sums, count = split(bits, products, squares, where.begin, where.end, inside, each)
-    return Tally(np.array(sums), inside[:count].copy(), each[:count].copy())
+def tally(bits: np.ndarray, where: Bracket) -> Tally:
+    """The tally of the numbers with these ``bits`` (int32)."""
+    inside = bits[(bits >= where.begin) & (bits < where.end)]
+    above = int(np.count_nonzero(bits >= where.end))
+    return Tally(above, *np.unique(inside, return_counts=True))
 
 
 def threshold(tallies: Iterable[Tally], wanted: int) -> tuple[int, int] | bool:
@@ -136,14 +119,11 @@ def threshold(tallies: Iterable[Tally], wanted: int) -> tuple[int, int] | bool:
     tallies = list(tallies)
     for tally in tallies:
         tally.settle()
-    missing = wanted - int(sum(tally.sums[0] for tally in tallies))
+    missing = wanted - sum(tally.above for tally in tallies)
     if missing <= 0:
         return True
-    numbers, sums = _grouped(
-        np.concatenate([tally.inside for tally in tallies]),
-        np.concatenate([tally.inside_sums for tally in tallies]),
-    )
-    at_least = sums[::-1, 0].cumsum()
+    numbers, counts = _together(tallies)
+    at_least = counts[::-1].cumsum()
     if not len(at_least) or at_least[-1] < missing:
         return False
     place = int(np.searchsorted(at_least, missing))
@@ -151,18 +131,9 @@ def threshold(tallies: Iterable[Tally], wanted: int) -> tuple[int, int] | bool:
     return int(numbers[::-1][place]), missing - above
 
 
-def _grouped(numbers: np.ndarray, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each number once, ascending, with the sums of its rows."""
-    if not len(numbers):
-        return numbers, np.zeros((0, sums.shape[1]))
-    least = numbers.min()
-    span = int(numbers.max() - least) + 1
-    if span > DENSE * len(numbers):
-        found, group = np.unique(numbers, return_inverse=True)
-        added = [np.bincount(group, weights=column) for column in sums.T]
-        return found, np.stack(added, axis=1)
-    # counting is faster than sorting where numbers are close together, as in a bracket
-    group = numbers - least
-    present = np.flatnonzero(np.bincount(group))
-    added = [np.bincount(group, weights=column)[present] for column in sums.T]
-    return present + least, np.stack(added, axis=1)
+def _together(tallies: Sequence[Tally]) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of settled tallies, each once, ascending, and how often it occurs in all."""
+    numbers = np.concatenate([tally.numbers for tally in tallies])
+    counts = np.concatenate([tally.counts for tally in tallies])
+    found, group = np.unique(numbers, return_inverse=True)
+    return found, np.bincount(group, weights=counts).astype(np.int64)

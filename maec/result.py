@@ -1,12 +1,11 @@
-"""The second pass: Θ_F chunk by chunk, rounded once to the dtype of the result.
+"""The pass that writes: Θ_F chunk by chunk, rounded once to the dtype of the result.
 
-Where every R(A) is known before, it is the only pass: similarities are measured while it writes,
-and the tensors whose selection turns out otherwise are written again.
+Similarities are measured meanwhile: they say what is selected, so that it is guessed until then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -19,7 +18,7 @@ from maec.ability import AbilityWeights
 from maec.arithmetic import products, round_sum, rounded, square
 from maec.checkpoint import Checkpoint
 from maec.chunks import Chunk, in_order, tracked
-from maec.combine import combined
+from maec.combine import combined, cosine
 from maec.errors import InputError
 from maec.layout import Layout, Writer
 from maec.neurons import width_of
@@ -74,33 +73,31 @@ class Result:
 
         ``sources`` are told of every window, in order; ``only`` names the tensors to be written.
         """
-        shapes = self.models.shapes
         if only is None:
             for name, info in self.base.tensors.items():
                 if not info.is_float:
                     writer.write(name, 0, self.base.read(name).flatten())
-        else:
-            shapes = {name: shape for name, shape in shapes.items() if name in only}
-        seen = {name: OfTensor.nothing(len(self.addends)) for name in shapes}
 
-        def work(chunk: Chunk) -> tuple[OfTensor, dict[Path, bytes]]:
-            merged, of_chunk, digests = self._chunk(chunk, sources)
+        def write(chunk: Chunk, merged: Tensor) -> None:
             # a vocabulary can be smaller than the base's, whose rows are then more than tokens
             kept = max(self._entries(chunk.name) - chunk.begin, 0)
             writer.write(chunk.name, chunk.begin, merged[:kept])
-            return of_chunk, digests
 
-        chunks = replace(self.models, shapes=shapes).chunks()
-        results = in_order(work, chunks, self.models.threads)
-        for chunk, (of_chunk, digests) in tracked(results, shapes, track, "writing"):
-            if sources:
-                sources.feed(chunk.name, digests)
-            seen[chunk.name].add(of_chunk)
+        seen = self._pass(write, "writing", track, sources, only)
         for name in sorted(self.extension.names & seen.keys()) if self.extension else ():
             width = self._shape(name)[1]
             for row, entries in zip(*self._new_rows(name), strict=True):
                 writer.write(name, int(row) * width, entries)
         return seen
+
+    def measure(self, track: Track, sources: Sources) -> dict[str, OfTensor]:
+        """What ``write`` says of each tensor, without writing."""
+        return self._pass(lambda chunk, merged: None, "reading", track, sources)
+
+    def differs(self, other: Result) -> set[str]:
+        """The tensors to which another ability is added in ``other``."""
+        pairs = zip(self.addends, other.addends, strict=True)
+        return {name for one, two in pairs for name in one.selected ^ two.selected}
 
     def tensors(self, track: Track) -> Iterator[tuple[str, Tensor]]:
         """Every tensor, in the base's order, as ``write`` writes it."""
@@ -121,6 +118,33 @@ class Result:
         """Raise InputError for the first tensor whose result overflows the dtype."""
         for name, of_tensor in seen.items():
             self._require_finite(name, of_tensor.is_finite)
+
+    def _pass(
+        self,
+        put: Callable[[Chunk, Tensor], None],
+        doing: str,
+        track: Track,
+        sources: Sources | None,
+        only: Set[str] | None = None,
+    ) -> dict[str, OfTensor]:
+        """Make every chunk, have workers ``put`` it somewhere, and say what was seen by tensor."""
+        shapes = self.models.shapes
+        if only is not None:
+            shapes = {name: shape for name, shape in shapes.items() if name in only}
+        seen = {name: OfTensor.nothing(len(self.addends)) for name in shapes}
+
+        def work(chunk: Chunk) -> tuple[OfTensor, dict[Path, bytes]]:
+            merged, of_chunk, digests = self._chunk(chunk, sources)
+            put(chunk, merged)
+            return of_chunk, digests
+
+        chunks = replace(self.models, shapes=shapes).chunks()
+        results = in_order(work, chunks, self.models.threads)
+        for chunk, (of_chunk, digests) in tracked(results, shapes, track, doing):
+            if sources:
+                sources.feed(chunk.name, digests)
+            seen[chunk.name].add(of_chunk)
+        return seen
 
     def _chunks(self) -> Iterator[tuple[Chunk, tuple[Tensor, OfTensor]]]:
         """Each chunk of Θ_F, and what was seen of it."""
@@ -225,6 +249,11 @@ class OfTensor:
     def nothing(cls, abilities: int) -> OfTensor:
         """Nothing yet."""
         return cls(True, 0.0, np.zeros((abilities, 3)), np.zeros(2), np.zeros((abilities, 4)))
+
+    def similarity(self, ability: int) -> float:
+        """The cosine of R(A) and R_lang."""
+        _, product, square = self.abilities[ability]
+        return cosine(float(product), float(square), self.language)
 
     def add(self, other: OfTensor) -> None:
         """Take in what was seen elsewhere."""

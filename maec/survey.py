@@ -1,15 +1,14 @@
-"""One pass over all that goes into a merge: what N_A is, and how similar R(A) is to R_lang.
+"""What a merge runs over, and the pass that finds key neurons.
 
-Similarity needs R(A), R(A) needs N_A, and N_A needs a threshold over the whole model, which would
-be three passes.  They become one because a sample says roughly where the threshold lies
-(:mod:`maec.ranking`): for the few entries near it, what they would add to each sum is kept by their
-importance until the threshold is known.
+N_A is the top k1 of the whole model, so that its threshold must be known before R(A) is.  A sample
+says roughly where it lies (:mod:`maec.ranking`); then one pass over the base and the ability models
+counts what lies above and, one by one, the few numbers near it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,10 +18,10 @@ from torch import Tensor
 
 from maec import chunks as chunk_cutting
 from maec.ability import AbilityWeights, Found, Located, Trained, widths
-from maec.arithmetic import Sparse, above, by_unit, products, spread, square
+from maec.arithmetic import above
 from maec.checkpoint import HASHED, Weights
 from maec.chunks import Chunk, Shapes, chunks, in_order, row_chunks, tracked
-from maec.combine import cosine, language_weights
+from maec.combine import language_weights
 from maec.neurons import Granularity
 from maec.progress import Track
 from maec.provenance import Sources
@@ -95,102 +94,64 @@ class Models:
         return language_weights(piece.origin, ((piece.of(m), mu) for m, mu in self.languages))
 
 
-@dataclass(frozen=True)
-class Surveyed:
-    """An ability after the pass: R(A), and by tensor |N_A| and its similarity to R_lang."""
+def locate(
+    models: Models, abilities: Sequence[Wanted], track: Track, sources: Sources
+) -> list[AbilityWeights]:
+    """R(A) of each ability: where key neurons are sought they are found, all in one pass.
 
-    weights: AbilityWeights
-    key_neurons: dict[str, int]
-    similarity: dict[str, float]
-
-
-def survey(
-    models: Models,
-    abilities: Sequence[Wanted],
-    track: Track,
-    sources: Sources,
-) -> list[Surveyed]:
-    """Find N_A where it is sought, and measure every tensor, in one pass over all models.
-
-    ``sources`` is told of every window once, in order.  Where a sample was not fair there is
-    another pass, which costs time and nothing else.
+    It runs over the base and the models that they are sought in, if there are any; ``sources`` is
+    told of what it reads.  Where a sample was not fair there is another pass, which costs time and
+    nothing else.
 
     Raises:
         InputError: a number is not finite.
     """
-    brackets = [_sampled(models, part) if isinstance(part, Sought) else None for part in abilities]
-    squares, tallies = _pass(models, abilities, brackets, track, sources)
-    sources.finish()
-    while True:
-        answers = [
-            _answer(models, part, of_ability)
-            for part, of_ability in zip(abilities, tallies, strict=True)
-        ]
-        if not any(isinstance(answer, bool) for answer in answers):
-            break
-        brackets = [
-            where.wider(up=answer) if where and isinstance(answer, bool) else where
-            for where, answer in zip(brackets, answers, strict=True)
-        ]
-        squares, tallies = _pass(models, abilities, brackets, track)
-    return [
-        _settled(models, part, of_ability, squares, answer)
-        for part, of_ability, answer in zip(abilities, tallies, answers, strict=True)
-    ]
+    sought = [part for part in abilities if isinstance(part, Sought)]
+    brackets = [_sampled(models, part) for part in sought]
+    found: dict[int, Located] = {}
+    while left := [number for number in range(len(sought)) if number not in found]:
+        parts = [sought[number] for number in left]
+        wheres = [brackets[number] for number in left]
+        tallies = _pass(models, parts, wheres, track, sources)
+        for number, part, where, of_part in zip(left, parts, wheres, tallies, strict=True):
+            answer = _answer(models, part, of_part)
+            if isinstance(answer, bool):
+                brackets[number] = where.wider(up=answer)
+            else:
+                found[number] = _settled(models, part, of_part, *answer)
+    located = iter(found[number] for number in range(len(sought)))
+    return [next(located) if isinstance(part, Sought) else part for part in abilities]
 
 
 def _pass(
     models: Models,
-    abilities: Sequence[Wanted],
-    brackets: Sequence[Bracket | None],
+    sought: Sequence[Sought],
+    brackets: Sequence[Bracket],
     track: Track,
-    sources: Sources | None = None,
-) -> tuple[dict[str, float], list[dict[str, Tally]]]:
-    """Σ l² by tensor, and for each ability the tally of every tensor."""
-    squares = dict.fromkeys(models.shapes, 0.0)
-    tallies = [{name: Tally() for name in models.shapes} for _ in abilities]
+    sources: Sources,
+) -> list[dict[str, Tally]]:
+    """For each of them the tally of every tensor."""
+    tallies = [{name: Tally() for name in models.shapes} for _ in sought]
     unit = widths(models.shapes, models.granularity)
+    read = [part.trained.model for part in sought]
 
-    def measure(chunk: Chunk) -> tuple[dict[Path, bytes], float, list[Tally]]:
-        window = models.window(chunk, abilities)
-        digests = sources.digested(window) if sources else {}
-        entries = [None if isinstance(p, Sought) else p.over(chunk) for p in abilities]
-        found = [Tally() for _ in abilities]
-        squared, width = 0.0, unit[chunk.name]
-        for piece in window.pieces(width):
-            language = models.language(piece) if abilities else torch.zeros(0)
-            squared += square(language)
-            for index, part in enumerate(abilities):
-                if isinstance(part, Sought):
-                    where = brackets[index]
-                    assert where is not None, "what is sought was sampled"
-                    found[index].add(_near(part.trained, piece, language, width, where))
-                else:
-                    found[index].add(_given(entries[index](piece), language))
-        return digests, squared, found
+    def count(chunk: Chunk) -> tuple[dict[Path, bytes], list[Tally]]:
+        window = Window(chunk, models.base, read, models.device)
+        digests = sources.digested(window)
+        found = [Tally() for _ in sought]
+        for piece in window.pieces(unit[chunk.name]):
+            for part, where, own in zip(sought, brackets, found, strict=True):
+                _, bits = part.trained.above(piece, where.begin, unit[chunk.name])
+                own.add(tally(bits.cpu().numpy(), where))
+        return digests, found
 
-    results = in_order(measure, models.chunks(), models.threads)
-    for chunk, (digests, squared, found) in tracked(results, models.shapes, track, "reading"):
-        if sources:
-            sources.feed(chunk.name, digests)
-        squares[chunk.name] += squared
-        for of_ability, part in zip(tallies, found, strict=True):
-            of_ability[chunk.name].add(part)
-            if chunk.end == math.prod(models.shapes[chunk.name]):
-                of_ability[chunk.name].settle()
-    return squares, tallies
-
-
-def _near(part: Trained, piece: Piece, language: Tensor, width: int, where: Bracket) -> Tally:
-    """The tally of a piece's units inside or above a bracket."""
-    units, bits = part.above(piece, where.begin, width)
-    weights = part.at(piece, spread(units, width))
-    return tally(*by_unit(bits, weights, language, width), where)
-
-
-def _given(weights: Sparse, language: Tensor) -> Tally:
-    """The tally of entries that are key neurons whatever their importance."""
-    return Tally(np.array([len(weights.places), *products(weights, language)]))
+    results = in_order(count, models.chunks(), models.threads)
+    for chunk, (digests, found) in tracked(results, models.shapes, track, "reading"):
+        sources.feed(chunk.name, digests)
+        for of_part, own in zip(tallies, found, strict=True):
+            of_part[chunk.name].add(own)
+    sources.settle()
+    return tallies
 
 
 def _sampled(models: Models, part: Sought) -> Bracket:
@@ -231,73 +192,38 @@ def _units(models: Models) -> dict[str, int]:
     return {name: math.prod(shape) // unit[name] for name, shape in models.shapes.items()}
 
 
-def _answer(models: Models, part: Wanted, tallies: dict[str, Tally]) -> tuple[int, int] | bool:
+def _answer(models: Models, part: Sought, tallies: dict[str, Tally]) -> tuple[int, int] | bool:
     """The threshold and how many units at it are wanted; or on which side of a bracket it lies."""
-    if not isinstance(part, Sought):
-        return NOTHING, 0
     wanted = math.floor(part.k1 * sum(_units(models).values()) + 0.5)
     return threshold(tallies.values(), wanted) if wanted else (NOTHING, 0)
 
 
 def _settled(
-    models: Models,
-    part: Wanted,
-    tallies: dict[str, Tally],
-    squares: dict[str, float],
-    answer: tuple[int, int] | bool,
-) -> Surveyed:
-    """N_A of one ability, and what its tallies say about each tensor."""
-    if not isinstance(part, Sought):
-        sums = {name: entry.sums for name, entry in tallies.items()}
-        return Surveyed(part, *measured(sums, squares, dict.fromkeys(sums, 1)))
-    assert not isinstance(answer, bool), "the threshold was found"
-    bits, missing = answer
-    unit, units = widths(models.shapes, models.granularity), _units(models)
-    ends, sums = {}, {}
+    models: Models, part: Sought, tallies: dict[str, Tally], bits: int, missing: int
+) -> Located:
+    """N_A: all units above the threshold, and the first ``missing`` of those at it."""
+    units, ends = _units(models), {}
     for name, entry in tallies.items():
-        sums[name], tied = entry.above(bits), entry.at(bits)
-        taken = min(missing, int(tied[0]))
-        if taken == int(tied[0]):
-            ends[name] = units[name] if taken else 0
-            sums[name] = sums[name] + tied
-        elif taken == 0:
-            ends[name] = 0
-        else:
-            ends[name], some = _cut(models, part, name, bits, taken)
-            sums[name] = sums[name] + some
+        tied = entry.at(bits)
+        taken = min(missing, tied)
         missing -= taken
-    located = Located(part.trained, Found(bits, ends, unit))
-    return Surveyed(located, *measured(sums, squares, unit))
+        if 0 < taken < tied:
+            ends[name] = _cut(models, part, name, bits, taken)
+        else:
+            ends[name] = units[name] if taken else 0
+    unit = widths(models.shapes, models.granularity)
+    return Located(part.trained, Found(bits, ends, unit))
 
 
-def _cut(models: Models, part: Sought, name: str, bits: int, taken: int) -> tuple[int, np.ndarray]:
-    """Of the units of a tensor at the threshold the first ``taken``: where they end, their sums."""
-    only = replace(models, shapes={name: models.shapes[name]}, threads=1)
+def _cut(models: Models, part: Sought, name: str, bits: int, taken: int) -> int:
+    """Where the first ``taken`` units of a tensor at the threshold end."""
+    only = replace(models, shapes={name: models.shapes[name]})
     width = widths(only.shapes, models.granularity)[name]
-    sums = np.zeros(3)
     for chunk in only.chunks():
-        for piece in only.window(chunk, [part]).pieces(width):
+        for piece in Window(chunk, models.base, part.models, models.device).pieces(width):
             units, found = part.trained.above(piece, bits, width)
-            units = units[found == bits][:taken]
-            weights = part.trained.at(piece, spread(units, width))
-            of_piece = _given(weights, only.language(piece)).sums
-            sums += [len(units), *of_piece[1:]]
-            taken -= len(units)
-            if taken == 0:
-                return piece.place // width + int(units[-1]) + 1, sums
+            tied = units[found == bits]
+            if len(tied) >= taken:
+                return piece.place // width + int(tied[taken - 1]) + 1
+            taken -= len(tied)
     raise AssertionError(f"tensor {name!r} changed while it was read")
-
-
-def measured(
-    sums: Mapping[str, np.ndarray], squares: Mapping[str, float], width: Mapping[str, int]
-) -> tuple[dict[str, int], dict[str, float]]:
-    """|N_A| and similarity by tensor.
-
-    From how many units are key neurons, Σ r·l and Σ r² by tensor, Σ l², and the entries of a unit.
-    """
-    counts = {name: int(of_tensor[0]) * width[name] for name, of_tensor in sums.items()}
-    similarity = {
-        name: cosine(float(of_tensor[1]), float(of_tensor[2]), squares[name])
-        for name, of_tensor in sums.items()
-    }
-    return counts, similarity

@@ -29,6 +29,10 @@ class Window:
         self._on_device = {key: entries.to(device) for key, entries in self._read.items()}
         self._piece = PIECE if device.type == "cpu" else chunk.end - chunk.begin
 
+    def holds(self, model: Weights) -> bool:
+        """Whether ``model`` was read."""
+        return id(model) in self._read
+
     def read(self, model: Weights) -> Tensor:
         """The entries of ``model`` as they were read: flat, in their stored dtype, on the CPU."""
         return self._read[id(model)]

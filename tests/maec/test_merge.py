@@ -407,12 +407,12 @@ class Ready:
     def refused(self, *words: str, out: str = "out", once_read: bool = False) -> str:
         """The one line with which the merge is refused; every word is in it.
 
-        Nothing is written before, and nothing read but headers, unless ``once_read``.
+        Nothing is written before, and nothing read but headers, unless it is found ``once_read``.
         """
         recipe = write_recipe(self.folder / "recipe.yaml", **self.keys)
         before = tree(self.folder)
         with pytest.MonkeyPatch.context() as patch:
-            for step in ("laid_out",) if once_read else ("survey", "laid_out"):
+            for step in () if once_read else ("locate", "laid_out"):
                 patch.setattr(f"maec.merge.{step}", work_began)
             with pytest.raises(InputError) as error:
                 merge(load_recipe(recipe), self.folder / out)
