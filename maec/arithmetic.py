@@ -1,11 +1,12 @@
 """Arithmetic on pieces of tensors, on the device they lie on.
 
-On a CPU the loops are compiled (:mod:`maec.kernels`), elsewhere they are torch's.  Both round every
-operation by itself to float32, so that they give the same bits.
+On a CPU the loops are compiled (:mod:`maec.kernels`), elsewhere, and for a result in float16, they
+are torch's.  Both round every operation by itself to float32, so that they give the same bits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -94,20 +95,9 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 def square(vector: Tensor) -> float:
-    """Σ vector², in float64, of a float32 tensor."""
-    if is_compiled(vector):
-        return kernels.square(vector.numpy())
+    """Σ vector², in float64."""
     exact = vector.double()
     return float(exact @ exact)
-
-
-def products(weights: Sparse, language: Tensor) -> tuple[float, float]:
-    """Σ r·l and Σ r², in float64, over the places of R(A) that are given."""
-    if is_compiled(language):
-        places, values = weights.places.numpy(), weights.values.numpy()
-        return kernels.products(values, language.numpy(), places)
-    ours, theirs = weights.values.double(), language[weights.places].double()
-    return float(ours @ theirs), float(ours @ ours)
 
 
 def above(origin: Tensor, trained: Tensor, begin: int, width: int) -> tuple[Tensor, Tensor]:
@@ -138,27 +128,10 @@ def spread(units: Tensor, width: int) -> Tensor:
     return (units[:, None] * width + torch.arange(width, device=units.device)).ravel()
 
 
-def add_at(change: Tensor, weights: Sparse, factor: float) -> None:
-    """Add factor·values to ``change`` at the places of ``weights``, in the dtype of ``change``."""
-    if is_compiled(change) and change.dtype == torch.float32:
-        places, values = weights.places.numpy(), weights.values.numpy()
-        kernels.add_at(change.numpy(), places, values, np.float32(factor))
-        return
-    change.index_add_(0, weights.places, (weights.values * factor).to(change.dtype))
-
-
-def round_sum(origin: Tensor, change: Tensor, stored: Tensor) -> tuple[bool, float, float]:
-    """Write origin + change, rounded, to ``stored``.
-
-    Whether all of it is finite, and in float64 Σ change² and Σ of the squares of what rounding
-    changed.
-    """
-    if is_compiled(stored) and stored.dtype in COMPILED:
-        return kernels.finish(_array(origin), change.numpy(), _array(stored))
-    exact = origin.float() + change
-    stored.copy_(exact)
-    finite = bool(torch.isfinite(stored).all())
-    return finite, square(change), square(stored.float() - exact)
+def products(weights: Sparse, language: Tensor) -> tuple[float, float]:
+    """Σ r·l and Σ r², in float64, over the places of R(A) that are given."""
+    ours, theirs = weights.values.double(), language[weights.places].double()
+    return float(ours @ theirs), float(ours @ ours)
 
 
 def rounded(
@@ -169,11 +142,7 @@ def rounded(
     How many are not zero, how many of these make no difference to what is stored, and in float64
     the sum of their squares, and that of the squares of how far the difference they make is off.
     """
-    places, values = weights
-    if is_compiled(stored) and stored.dtype in COMPILED:
-        arrays = _array(origin), change.numpy(), _array(stored)
-        return kernels.rounded(*arrays, places.numpy(), values.numpy(), np.float32(factor))
-    own = values * factor
+    places, own = weights.places, weights.values * factor
     exact = origin[places].float() + change[places]
     before = (exact - own).to(stored.dtype).float()
     made = stored[places].float() - before
@@ -184,3 +153,62 @@ def rounded(
         square(own),
         square(made.sub_(own)),
     )
+
+
+class Part(NamedTuple):
+    """R(A) in a piece, its γ, and whether it is added; else it is only measured."""
+
+    weights: Sparse
+    gamma: float
+    is_added: bool
+
+
+class Merged(NamedTuple):
+    """What is seen while a piece is merged.
+
+    ``sums`` are Σ l² of the language weights, Σ of the squares of all changes, and of what rounding
+    took from them.  ``of_abilities`` (abilities, 7) has how many entries R(A) has, Σ r·l and Σ r²,
+    and, of those that are added and not zero, how many there are, how many make no difference to
+    what is stored, Σ of their squares, and of those of how far the difference they make is off.
+    """
+
+    is_finite: bool
+    sums: np.ndarray
+    of_abilities: np.ndarray
+
+
+def merge_compiled(
+    origin: Tensor,
+    languages: Sequence[tuple[Tensor, float]],
+    parts: Sequence[Part],
+    lam: float,
+    stored: Tensor,
+) -> Merged:
+    """``combine.merged`` by compiled loops, for what ``is_compiled`` and rounds to ``COMPILED``."""
+    total: Tensor | None = None
+    for trained, mu in languages[:-1]:
+        total = plus_difference(total, origin, trained, mu)
+    last, mu = languages[-1] if languages else (origin, 0)
+    places = [part.weights.places.numpy() for part in parts]
+    values = [part.weights.values.numpy() for part in parts]
+    sums, of_abilities = np.zeros(3), np.zeros((len(parts), 7))
+    is_finite = kernels.merge(
+        _array(origin),
+        (torch.empty(0) if total is None else total).numpy(),
+        _array(last),
+        np.float32(mu),
+        np.float32(lam),
+        _joined(places, np.int64),
+        _joined(values, np.float32),
+        np.cumsum([len(of_part) for of_part in places], dtype=np.int64),
+        np.array([part.gamma for part in parts], dtype=np.float32),
+        np.array([part.is_added for part in parts], dtype=np.bool_),
+        _array(stored),
+        sums,
+        of_abilities,
+    )
+    return Merged(is_finite, sums, of_abilities)
+
+
+def _joined(arrays: Sequence[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate([np.empty(0, dtype), *arrays])

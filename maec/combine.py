@@ -10,13 +10,25 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from maec.arithmetic import Sparse, add_at, plus_difference
+from maec import arithmetic
+from maec.arithmetic import (
+    COMPILED,
+    Merged,
+    Part,
+    Sparse,
+    merge_compiled,
+    plus_difference,
+    products,
+    rounded,
+    square,
+)
 from maec.errors import InputError
 
 Ranking = Literal["signed", "absolute", "random"]
@@ -62,8 +74,35 @@ def combined(language: Tensor, abilities: Iterable[tuple[Sparse, float]], lam: f
     if len(parts) > 1:
         change = change.double()
     for weights, gamma in parts:
-        add_at(change, weights, gamma)
+        change.index_add_(0, weights.places, (weights.values * gamma).to(change.dtype))
     return change.float()
+
+
+def merged(
+    origin: Tensor,
+    languages: Sequence[tuple[Tensor, float]],
+    parts: Sequence[Part],
+    lam: float,
+    stored: Tensor,
+) -> Merged:
+    """Write Θ_F of a piece to ``stored``, rounded to its dtype, and say what is seen meanwhile.
+
+    From Θ_o, pairs (Θ_Lj, μ_j) as they are stored, and R(A) of all abilities.
+    """
+    if arithmetic.is_compiled(stored) and stored.dtype in COMPILED:
+        return merge_compiled(origin, languages, parts, lam, stored)
+    language = language_weights(origin, languages)
+    sums = [square(language)]
+    of_abilities = [[len(part.weights.places), *products(part.weights, language)] for part in parts]
+    change = combined(language, ((p.weights, p.gamma) for p in parts if p.is_added), lam)
+    exact = origin.float() + change
+    stored.copy_(exact)
+    sums += [square(change), square(stored.float() - exact)]
+    for part, own in zip(parts, of_abilities, strict=True):
+        lost = rounded(origin, change, stored, part.weights, part.gamma) if part.is_added else ()
+        own += [*lost, *(0,) * (4 - len(lost))]
+    is_finite = bool(torch.isfinite(stored).all())
+    return Merged(is_finite, np.array(sums), np.array(of_abilities).reshape(-1, 7))
 
 
 def cosine(product: float, square_a: float, square_b: float) -> float:

@@ -107,7 +107,7 @@ def add_difference(origin: Array, trained: Array, factor: np.float32, out: Array
 
 
 @_compiled
-def square(vector: Array) -> float:
+def _square(vector: Array) -> float:
     """Σ vector², float64."""
     total = 0.0
     for i in range(vector.size):
@@ -126,7 +126,7 @@ def finite(stored: Array) -> bool:
 
 
 @_compiled
-def finish(origin: Array, change: Array, out: Array) -> tuple[bool, float, float]:
+def _finish(origin: Array, change: Array, out: Array) -> tuple[bool, float, float]:
     """out = origin + change, rounded; whether finite, Σ change², and Σ of roundings squared."""
     found, size, error = np.uint32(0), 0.0, 0.0
     for i in range(origin.size):
@@ -184,25 +184,32 @@ def above(origin: Array, trained: Array, begin: np.uint32, places: Array, bits: 
 
 
 @_exact
-def add_at(change: Array, places: Array, values: Array, factor: np.float32) -> None:
-    """change[places] += factor·values; no place occurs twice."""
+def _add_at(change: Array, first: int, places: Array, values: Array, factor: np.float32) -> None:
+    """change[places − first] += factor·values; no place occurs twice."""
     for i in range(places.size):
-        change[places[i]] += factor * values[i]
+        change[np.uint64(places[i] - first)] += factor * values[i]
 
 
 @_compiled
-def products(values: Array, language: Array, places: Array) -> tuple[float, float]:
+def _products(language: Array, first: int, places: Array, values: Array) -> tuple[float, float]:
     """Σ r·l and Σ r² over places, where r are ``values`` and l the language weights there."""
     product, square = 0.0, 0.0
     for i in range(places.size):
-        product += np.float64(values[i]) * np.float64(language[places[i]])
-        square += np.float64(values[i]) * np.float64(values[i])
+        value = np.float64(values[i])
+        product += value * np.float64(language[np.uint64(places[i] - first)])
+        square += value * value
     return product, square
 
 
 @_exact
-def rounded(
-    origin: Array, change: Array, stored: Array, places: Array, values: Array, factor: np.float32
+def _rounded(
+    origin: Array,
+    change: Array,
+    stored: Array,
+    first: int,
+    places: Array,
+    values: Array,
+    factor: np.float32,
 ) -> tuple[int, int, float, float]:
     """What rounding took from factor·values, part of ``change`` at ``places``.
 
@@ -211,7 +218,7 @@ def rounded(
     """
     not_zero, lost, size, error = 0, 0, 0.0, 0.0
     for i in range(places.size):
-        place = places[i]
+        place = np.uint64(places[i] - first)
         own = factor * values[i]
         before = _wide(_narrow(_wide(origin[place]) + change[place] - own, stored))
         made = _wide(stored[place]) - before
@@ -220,6 +227,85 @@ def rounded(
         size += np.float64(own) * np.float64(own)
         error += np.float64(made - own) * np.float64(made - own)
     return not_zero, lost, size, error
+
+
+@_exact
+def merge(
+    origin: Array,
+    languages: Array,
+    trained: Array,
+    mu: np.float32,
+    lam: np.float32,
+    places: Array,
+    values: Array,
+    ends: Array,
+    gammas: Array,
+    added: Array,
+    out: Array,
+    sums: Array,
+    of_abilities: Array,
+) -> bool:
+    """out = origin + λ·l + Σ γ·r, rounded, for l = languages + μ·(trained − origin).
+
+    ``languages`` (float32) may be empty, for zero.  The r of all abilities lie behind one another
+    in ``places`` (ascending) and ``values``, up to ``ends`` of each; only those that are ``added``
+    are part of the sum.  Several are added up in float64.
+
+    Returns whether all is finite, and adds to ``sums`` Σ l², Σ (λ·l + Σ γ·r)² and Σ of roundings
+    squared, and to each row of ``of_abilities`` how many entries r has, Σ r·l, Σ r², and what
+    ``_rounded`` gives of those that are added.
+    """
+    is_finite, many = True, added.sum() > 1
+    language, exact = np.empty(BLOCK, np.float32), np.empty(BLOCK if many else 0, np.float64)
+    begins = np.empty(ends.size, np.int64)
+    nexts = np.zeros(ends.size, np.int64)
+    nexts[1:] = ends[:-1]
+    for first in range(0, origin.size, BLOCK):
+        before, after = origin[first : first + BLOCK], trained[first : first + BLOCK]
+        stored, change = out[first : first + BLOCK], language[: before.size]
+        if languages.size:
+            change[:] = languages[first : first + BLOCK]
+            add_difference(before, after, mu, change)
+        else:
+            difference(before, after, mu, change)
+        sums[0] += _square(change)
+        for a in range(ends.size):
+            begins[a] = nexts[a]
+            while nexts[a] < ends[a] and places[nexts[a]] < first + BLOCK:
+                nexts[a] += 1
+            part = slice(begins[a], nexts[a])
+            product, square = _products(change, first, places[part], values[part])
+            of_abilities[a, 0] += nexts[a] - begins[a]
+            of_abilities[a, 1] += product
+            of_abilities[a, 2] += square
+        for i in range(change.size):
+            change[i] *= lam
+        if many:
+            exact[: change.size] = change
+        for a in range(ends.size):
+            if added[a]:
+                part = slice(begins[a], nexts[a])
+                if many:
+                    _add_at(exact, first, places[part], values[part], gammas[a])
+                else:
+                    _add_at(change, first, places[part], values[part], gammas[a])
+        if many:
+            change[:] = exact[: change.size]
+        found, size, error = _finish(before, change, stored)
+        is_finite &= found
+        sums[1] += size
+        sums[2] += error
+        for a in range(ends.size):
+            if added[a]:
+                part = slice(begins[a], nexts[a])
+                not_zero, lost, size, error = _rounded(
+                    before, change, stored, first, places[part], values[part], gammas[a]
+                )
+                of_abilities[a, 3] += not_zero
+                of_abilities[a, 4] += lost
+                of_abilities[a, 5] += size
+                of_abilities[a, 6] += error
+    return is_finite
 
 
 @_exact

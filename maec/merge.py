@@ -269,13 +269,12 @@ def _result(
 def _report(parts: _Parts, found: _Found, seen: list[OfTensor]) -> dict[str, Any]:
     """What ``maec.json`` says: everything that went in, and what became of it."""
     shapes = parts.base.float_shapes()
-    rounded = parts.recipe.dtype != "float32"
-    lost = sum((of_tensor.lost for of_tensor in seen), np.zeros(2))
-    lost_of_abilities = sum(
-        (of_tensor.lost_of_abilities for of_tensor in seen), np.zeros((len(found.abilities), 4))
+    rounds = parts.recipe.dtype != "float32"
+    sums = sum((of_tensor.sums for of_tensor in seen), np.zeros(3))
+    of_abilities = sum(
+        (of_tensor.abilities for of_tensor in seen), np.zeros((len(found.abilities), 7))
     )
-
-    described = [rounding.described_ability(sums) for sums in lost_of_abilities]
+    described = [rounding.described_ability(own[3:]) for own in of_abilities]
 
     def ability(entry: _Ability, measured: _Measured, number: int) -> dict[str, Any]:
         part, given, trained = entry.part, entry.given, entry.trained
@@ -288,7 +287,7 @@ def _report(parts: _Parts, found: _Found, seen: list[OfTensor]) -> dict[str, Any
             "k2": part.k2,
             "N": sum(math.prod(shape) for shape in shapes.values()),
             "key_neurons": sum(measured.key_neurons.values()),
-            **({"rounding": described[number]} if rounded else {}),
+            **({"rounding": described[number]} if rounds else {}),
             "tensors": {
                 name: {
                     "shape": list(shape),
@@ -316,6 +315,6 @@ def _report(parts: _Parts, found: _Found, seen: list[OfTensor]) -> dict[str, Any
         ],
         "abilities": list(map(ability, parts.abilities, found.abilities, count())),
         **({"vocabulary": vocabulary} if vocabulary else {}),
-        "rounding": {"dtype": parts.recipe.dtype, **rounding.described_model(lost)},
+        "rounding": {"dtype": parts.recipe.dtype, **rounding.described_model(sums[1:])},
         "corpora": known_corpora(parts.stored()),
     }

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from maec.ability import AbilityWeights
-from maec.arithmetic import products, round_sum, rounded, square
+from maec.arithmetic import Merged, Part
 from maec.checkpoint import Checkpoint
 from maec.chunks import Chunk, in_order, tracked
-from maec.combine import combined, cosine
+from maec.combine import cosine, merged
 from maec.errors import InputError
 from maec.layout import Layout, Writer
 from maec.neurons import width_of
@@ -134,8 +134,8 @@ class Result:
         seen = {name: OfTensor.nothing(len(self.addends)) for name in shapes}
 
         def work(chunk: Chunk) -> tuple[OfTensor, dict[Path, bytes]]:
-            merged, of_chunk, digests = self._chunk(chunk, sources)
-            put(chunk, merged)
+            entries, of_chunk, digests = self._chunk(chunk, sources)
+            put(chunk, entries)
             return of_chunk, digests
 
         chunks = replace(self.models, shapes=shapes).chunks()
@@ -160,39 +160,26 @@ class Result:
         self, chunk: Chunk, sources: Sources | None = None
     ) -> tuple[Tensor, OfTensor, dict[Path, bytes]]:
         """A chunk of Θ_F, what was seen of it, and, for ``sources``, its digests."""
-        parts = [
+        abilities = [
             (number, addend, addend.weights.over(chunk))
             for number, addend in enumerate(self.addends)
             if sources or chunk.name in addend.selected
         ]
-        window = self.models.window(chunk, [addend.weights for _, addend, _ in parts])
+        window = self.models.window(chunk, [addend.weights for _, addend, _ in abilities])
         digests = sources.digested(window) if sources else {}
-        merged = torch.empty(chunk.end - chunk.begin, dtype=self.dtype, device=self.models.device)
+        out = torch.empty(chunk.end - chunk.begin, dtype=self.dtype, device=self.models.device)
         seen = OfTensor.nothing(len(self.addends))
+        numbers = [number for number, *_ in abilities]
         width = width_of(self.models.shapes[chunk.name], self.models.granularity)
         for piece in window.pieces(width):
-            weights = {number: entries(piece) for number, _, entries in parts}
-            language = self.models.language(piece)
-            if sources:
-                seen.language += square(language)
-                for number, part in weights.items():
-                    seen.abilities[number] += [len(part.places), *products(part, language)]
-            added = [
-                (number, weights[number], addend.gamma)
-                for number, addend, _ in parts
-                if chunk.name in addend.selected
+            languages = [(piece.of(model), mu) for model, mu in self.models.languages]
+            parts = [
+                Part(entries(piece), addend.gamma, chunk.name in addend.selected)
+                for _, addend, entries in abilities
             ]
-            change = combined(language, ((part, gamma) for _, part, gamma in added), self.lam)
-            stored = merged[piece.begin : piece.end]
-            finite, *sums = round_sum(piece.origin, change, stored)
-            seen.is_finite &= finite
-            if self.dtype != torch.float32:
-                seen.lost += sums
-                for number, part, gamma in added:
-                    seen.lost_of_abilities[number] += rounded(
-                        piece.origin, change, stored, part, gamma
-                    )
-        return merged.cpu(), seen, digests
+            stored = out[piece.begin : piece.end]
+            seen.take(merged(piece.origin, languages, parts, self.lam, stored), numbers)
+        return out.cpu(), seen, digests
 
     def _require_finite(self, name: str, is_finite: bool) -> None:
         dtype = str(self.dtype).removeprefix("torch.")
@@ -232,33 +219,30 @@ class Result:
 
 @dataclass
 class OfTensor:
-    """What is seen of a tensor, or of a chunk of one, while it is merged.
-
-    ``language`` is Σ l², ``abilities`` (abilities, 3) the number of key neurons, Σ r·l and Σ r²
-    of each, all 0 unless it was measured; ``lost`` and ``lost_of_abilities`` are the sums that
-    ``rounding`` describes.
-    """
+    """What is seen of a tensor, or of a chunk of one, while it is merged: see ``Merged``."""
 
     is_finite: bool
-    language: float
+    sums: np.ndarray
     abilities: np.ndarray
-    lost: np.ndarray
-    lost_of_abilities: np.ndarray
 
     @classmethod
     def nothing(cls, abilities: int) -> OfTensor:
         """Nothing yet."""
-        return cls(True, 0.0, np.zeros((abilities, 3)), np.zeros(2), np.zeros((abilities, 4)))
+        return cls(True, np.zeros(3), np.zeros((abilities, 7)))
+
+    def take(self, piece: Merged, numbers: Sequence[int]) -> None:
+        """Take in what was seen of a piece, in which the abilities have these numbers."""
+        self.is_finite &= piece.is_finite
+        self.sums += piece.sums
+        self.abilities[numbers] += piece.of_abilities
 
     def similarity(self, ability: int) -> float:
         """The cosine of R(A) and R_lang."""
-        _, product, square = self.abilities[ability]
-        return cosine(float(product), float(square), self.language)
+        _, product, square, *_ = self.abilities[ability]
+        return cosine(float(product), float(square), float(self.sums[0]))
 
     def add(self, other: OfTensor) -> None:
         """Take in what was seen elsewhere."""
         self.is_finite &= other.is_finite
-        self.language += other.language
+        self.sums += other.sums
         self.abilities += other.abilities
-        self.lost += other.lost
-        self.lost_of_abilities += other.lost_of_abilities

@@ -14,19 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from maec import chunks as chunk_cutting
 from maec.ability import AbilityWeights, Found, Located, Trained, widths
 from maec.arithmetic import above
 from maec.checkpoint import HASHED, Weights
 from maec.chunks import Chunk, Shapes, chunks, in_order, row_chunks, tracked
-from maec.combine import language_weights
 from maec.neurons import Granularity
 from maec.progress import Track
 from maec.provenance import Sources
 from maec.ranking import TALLY_BYTES, Bracket, Tally, bracket, slack, tally, threshold
-from maec.window import Piece, Window
+from maec.window import Window
 
 PLACES, NEIGHBOURS = 2**12, 64
 """Places that a sample is taken from, at least, and units taken at each."""
@@ -88,10 +86,6 @@ class Models:
         models = [model for model, _ in self.languages]
         models += [m for part in abilities for m in part.models]
         return Window(chunk, self.base, models, self.device)
-
-    def language(self, piece: Piece) -> Tensor:
-        """R_lang of a piece, float32."""
-        return language_weights(piece.origin, ((piece.of(m), mu) for m, mu in self.languages))
 
 
 def locate(

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from maec import arithmetic
-from maec.arithmetic import Sparse
+from maec import arithmetic, kernels
+from maec.arithmetic import Part, Sparse
 from maec.cli import app
+from maec.combine import merged
 from maec.errors import InputError
 from maec.extract import extract
 from maec.merge import merge
@@ -77,55 +78,97 @@ def stored(draw: st.DrawFn, size: int) -> torch.Tensor:
     return torch.tensor(numbers).to(draw(st.sampled_from(DTYPES)))
 
 
-@given(st.data())
-def test_every_operation_gives_what_torch_gives(data: st.DataObject) -> None:
+def piece(data: st.DataObject) -> dict[str, Any]:
+    """What ``combine.merged`` is given: up to two languages, up to three abilities."""
     size = data.draw(st.integers(1, 40))
+    weights = st.sets(st.integers(0, size - 1)).map(sorted)
+    parts = []
+    for _ in range(data.draw(st.integers(0, 3))):
+        places = torch.tensor(data.draw(weights), dtype=torch.int64)
+        values = torch.tensor([data.draw(SHARES) for _ in places])
+        parts.append(Part(Sparse(places, values), data.draw(SHARES), data.draw(st.booleans())))
+    languages = st.lists(SHARES, max_size=2)
+    return {
+        "origin": stored(data.draw, size),
+        "languages": [(stored(data.draw, size), mu) for mu in data.draw(languages)],
+        "parts": parts,
+        "lam": data.draw(SHARES),
+    }
+
+
+def both_ways(given_: dict[str, Any], dtype: torch.dtype) -> None:
+    """Compiled loops and torch give the same entries, and the same sums in another order."""
+    found = []
+    for compiled in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            if not compiled:
+                patch.setattr(arithmetic, "is_compiled", lambda _: False)
+            out = torch.empty(len(given_["origin"]), dtype=dtype)
+            found.append((out, merged(**given_, stored=out)))
+    (one, seen), (two, expected) = found
+    assert one.double().numpy().tobytes() == two.double().numpy().tobytes()
+    assert seen.is_finite == expected.is_finite
+    close = {"rtol": 1e-9, "atol": 1e-30}
+    np.testing.assert_allclose(seen.sums, expected.sums, **close)
+    np.testing.assert_allclose(seen.of_abilities, expected.of_abilities, **close)
+
+
+@given(st.data())
+def test_compiled_loops_merge_a_piece_as_torch_does(data: st.DataObject) -> None:
+    both_ways(piece(data), data.draw(st.sampled_from(DTYPES[:3])))
+
+
+@pytest.mark.parametrize("abilities", [1, 3])
+@pytest.mark.parametrize("dtype", DTYPES[:3])
+def test_a_piece_of_several_blocks_is_merged_as_torch_does(
+    dtype: torch.dtype, abilities: int
+) -> None:
+    rng = np.random.default_rng(5)
+    size = 2 * kernels.BLOCK + 77
+
+    def numbers(count: int) -> torch.Tensor:
+        return torch.tensor(rng.normal(size=count), dtype=torch.float32)
+
+    parts = []
+    for number in range(abilities):
+        places = torch.tensor(np.flatnonzero(rng.random(size) < 0.05))
+        parts.append(Part(Sparse(places, numbers(len(places))), 0.3, number != 1))
+    origin, es = numbers(size).bfloat16(), numbers(size).bfloat16()
+    keys = {"languages": [(es, 0.7), (numbers(size), 0.4)], "parts": parts, "lam": 0.9}
+    both_ways({"origin": origin, **keys}, dtype)
+
+
+@given(st.data())
+def test_compiled_loops_take_differences_as_torch_does(data: st.DataObject) -> None:
+    size = data.draw(st.integers(1, 200))
     origin, trained_, pivot = (stored(data.draw, size) for _ in range(3))
     places = torch.tensor(sorted(data.draw(st.sets(st.integers(0, size - 1)))), dtype=torch.int64)
-    factor, gamma, begin = data.draw(SHARES), data.draw(SHARES), data.draw(st.integers(0, 2**30))
-    values = torch.tensor([data.draw(SHARES) for _ in places])
+    factor, begin = data.draw(SHARES), data.draw(st.integers(0, 2**30))
 
-    def everything() -> list[Any]:
+    def everything() -> list[bytes]:
         total = arithmetic.plus_difference(None, origin, trained_, factor)
-        at = arithmetic.plus_difference(None, origin, pivot, gamma, places)
+        at = arithmetic.plus_difference(None, origin, pivot, factor, places)
+        at = arithmetic.plus_difference(at, origin, trained_, -0.3, places)
         total = arithmetic.plus_difference(total, origin, pivot, -0.3)
-        units, bits = arithmetic.above(origin, trained_, begin, 1)
-        weights = Sparse(places, values)
-        sums = [*arithmetic.products(weights, total), arithmetic.square(total)]
-        arithmetic.add_at(total, weights, gamma)
-        found = [total, at, units, bits]
-        for dtype in DTYPES[:3]:
-            out = torch.empty(size, dtype=dtype)
-            finite, *lost = arithmetic.round_sum(origin, total, out)
-            of_part = arithmetic.rounded(origin, total, out, weights, gamma)
-            found += [out, finite, *of_part[:2]]
-            sums += [*lost, *of_part[2:]]
-        return [*found, pytest.approx(sums, rel=1e-9, abs=1e-30)]
+        found = [total, at, *arithmetic.above(origin, trained_, begin, 1)]
+        return [t.double().numpy().tobytes() for t in found]
 
     compiled = everything()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(arithmetic, "is_compiled", lambda _: False)
-        plain = everything()
-    for one, two in zip(compiled[:-1], plain[:-1], strict=True):
-        if isinstance(one, torch.Tensor):
-            assert one.dtype == two.dtype
-            assert one.double().numpy().tobytes() == two.double().numpy().tobytes()
-        else:
-            assert one == two
-    assert compiled[-1].expected == plain[-1]
+        assert everything() == compiled
 
 
 @pytest.mark.parametrize("number", [float("inf"), float("nan"), 3.39e38, -3.4e38])
 def test_what_overflows_is_found(number: float) -> None:
-    origin = torch.zeros(5, dtype=torch.bfloat16)
-    change = torch.tensor([0, 1, number, 1, 0], dtype=torch.float32)
+    language = torch.tensor([0, 1, number, 1, 0], dtype=torch.float32)
     for compiled in (True, False):
         with pytest.MonkeyPatch.context() as patch:
             if not compiled:
                 patch.setattr(arithmetic, "is_compiled", lambda _: False)
             out = torch.empty(5, dtype=torch.bfloat16)
-            finite = arithmetic.round_sum(origin, change, out)[0]
-        assert finite == bool(torch.isfinite((change).bfloat16()).all())
+            seen = merged(torch.zeros(5, dtype=torch.bfloat16), [(language, 1)], [], 1, out)
+        assert seen.is_finite == bool(torch.isfinite(language.bfloat16()).all())
 
 
 @pytest.mark.parametrize("k2", [0.0, 0.3, 0.5, 0.7, 1.0])

@@ -585,17 +585,17 @@ def test_a_disk_without_room_is_refused_before_work(
 def test_a_merge_that_dies_in_the_stream_leaves_no_folder(
     ready: Ready, monkeypatch: pytest.MonkeyPatch, failure: type[BaseException]
 ) -> None:
-    whole = result.combined
+    whole = result.merged
     recipe = load_recipe(write_recipe(ready.folder / "recipe.yaml", **ready.keys))
 
     pieces = itertools.count()
 
-    def dying(*args: object) -> torch.Tensor:
+    def dying(*args: object) -> object:
         if next(pieces) >= 3:  # threads go on for a moment
             raise failure
         return whole(*args)
 
-    monkeypatch.setattr("maec.result.combined", dying)
+    monkeypatch.setattr("maec.result.merged", dying)
     before = tree(ready.folder)
     with pytest.raises(failure):
         merge(recipe, ready.folder / "out")
