@@ -97,7 +97,7 @@ class Adapted(Checkpoint):
     def read(self, name: str) -> Tensor:
         """The tensor called ``name`` after merging; float32 where something was added."""
         info = self.tensors[name]
-        return self.read_entries(name, 0, info.numel).view(info.shape)
+        return self.read_entries(name, 0, info.numel).clone().view(info.shape)
 
     def read_entries(self, name: str, begin: int, end: int) -> Tensor:
         """Entries ``begin`` to ``end`` of the tensor called ``name``, row-major and flat."""

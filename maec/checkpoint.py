@@ -68,7 +68,7 @@ class Weights(Protocol):
         ...
 
     def read_entries(self, name: str, begin: int, end: int) -> Tensor:
-        """Its entries ``begin`` to ``end``, in row-major order, flat, in memory of their own."""
+        """Its entries ``begin`` to ``end``, in row-major order, flat, to be used at once."""
         ...
 
 

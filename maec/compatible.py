@@ -43,7 +43,7 @@ class Fitted:
         return self.seen.read(name)
 
     def read_entries(self, name: str, begin: int, end: int) -> Tensor:
-        """Its entries ``begin`` to ``end``, in row-major order, flat, in memory of their own."""
+        """Its entries ``begin`` to ``end``, in row-major order, flat, to be used at once."""
         return self.seen.read_entries(name, begin, end)
 
     @property

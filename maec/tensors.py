@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import os
 import struct
 from collections.abc import Iterable, Iterator
@@ -76,28 +77,35 @@ class TensorInfo:
 
     def read(self) -> Tensor:
         """The tensor in its stored dtype, in memory of its own."""
-        return self.read_entries(0, self.numel).view(self.shape)
+        return self.read_entries(0, self.numel).clone().view(self.shape)
 
     def read_entries(self, begin: int, end: int) -> Tensor:
-        """Entries ``begin`` to ``end``, in row-major order, flat, in memory of their own."""
+        """Entries ``begin`` to ``end``, in row-major order, flat, as the file holds them now.
+
+        They are mapped, not copied: to be used at once.  What is written to them stays in memory.
+        """
         import torch
 
-        tensor = torch.empty(end - begin, dtype=getattr(torch, TORCH_NAME[self.dtype]))
+        dtype, itemsize = getattr(torch, TORCH_NAME[self.dtype]), BYTES[self.dtype]
+        if begin == end:
+            return torch.empty(0, dtype=dtype)
+        offset = self.begin + begin * itemsize
+        page = offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+        length = offset - page + (end - begin) * itemsize
         # no Python file object: it costs more than a small read
         descriptor = os.open(self.file, os.O_RDONLY)
         try:
-            offset = self.begin + begin * BYTES[self.dtype]
-            view = memoryview(tensor.view(torch.uint8).numpy())
-            while view:
-                count = os.preadv(descriptor, [view], offset)
-                if not count:
-                    raise InputError(
-                        f"{self.file}: became shorter while it was read; fetch it again"
-                    )
-                view, offset = view[count:], offset + count
+            mapped = mmap.mmap(descriptor, length, access=mmap.ACCESS_COPY, offset=page)
+        except ValueError as error:
+            message = f"{self.file}: became shorter while it was read; fetch it again"
+            raise InputError(message) from error
         finally:
             os.close(descriptor)
-        return tensor
+        if hasattr(mapped, "madvise"):
+            mapped.madvise(mmap.MADV_WILLNEED)  # from a disk: all of it at once
+        if offset % itemsize:
+            return torch.frombuffer(bytearray(mapped[offset - page :]), dtype=dtype)
+        return torch.frombuffer(mapped, dtype=dtype, offset=offset - page)
 
     def chunks(self, size: int = CHUNK_BYTES) -> Iterator[memoryview]:
         """The stored bytes in order, in pieces of at most ``size`` bytes (of whole entries)."""

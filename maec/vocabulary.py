@@ -46,7 +46,7 @@ class Rows:
     def read(self, name: str) -> Tensor:
         """The model's tensor in the base's shape; rows that are not common are the base's."""
         info = self.base.tensors[name]
-        return self.read_entries(name, 0, info.numel).view(info.shape)
+        return self.read_entries(name, 0, info.numel).clone().view(info.shape)
 
     def read_entries(self, name: str, begin: int, end: int) -> Tensor:
         """Entries ``begin`` to ``end`` of ``read``, row-major and flat."""
