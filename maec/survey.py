@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -150,23 +151,26 @@ def _pass(
 
 def _sampled(models: Models, part: Sought) -> Bracket:
     """Where the threshold lies, going by units from places spread evenly over the model."""
-    width = widths(models.shapes, models.granularity)
-    total = sum(_units(models).values())
+    width, units = widths(models.shapes, models.granularity), _units(models)
+    total = sum(units.values())
     step = max(total // _places(total), 1)
-    sample, offset, places = [], 0, 0
-    for name, units in _units(models).items():
-        begins = range(-offset % step, units, step)
-        pieces = [(begin, min(begin + NEIGHBOURS, units, begin + step)) for begin in begins]
-        if pieces:
-            entries = [(a * width[name], b * width[name]) for a, b in pieces]
-            origin, trained = (
-                torch.cat([model.read_entries(name, a, b) for a, b in entries])
-                for model in (models.base, part.trained.model)
-            )
-            sample.append(above(origin, trained, 0, width[name])[1].numpy())
-        places += len(pieces)
-        offset += units
-    return bracket(np.concatenate(sample) if sample else np.zeros(0, np.int32), part.k1, places)
+    offsets = dict(zip(units, accumulate(units.values(), initial=0), strict=False))
+
+    def sample(name: str) -> tuple[np.ndarray, int]:
+        begins = range(-offsets[name] % step, units[name], step)
+        ends = [min(begin + NEIGHBOURS, units[name], begin + step) for begin in begins]
+        if not ends:
+            return np.zeros(0, np.int32), 0
+        entries = [(a * width[name], b * width[name]) for a, b in zip(begins, ends, strict=True)]
+        origin, trained = (
+            torch.cat([model.read_entries(name, a, b) for a, b in entries])
+            for model in (models.base, part.trained.model)
+        )
+        return above(origin, trained, 0, width[name])[1].numpy(), len(ends)
+
+    found = [sampled for _, sampled in in_order(sample, units, models.threads)]
+    bits = [np.zeros(0, np.int32), *(bits for bits, _ in found)]
+    return bracket(np.concatenate(bits), part.k1, sum(places for _, places in found))
 
 
 def _places(units: int) -> int:
