@@ -1,7 +1,6 @@
 """The file of a new language: all that libraries know of it, and what is still missing."""
 
 import importlib.metadata
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from harness.embedded import lexicon as embedded
 from harness.languages import Language
 from harness.lm_eval_languages import FAMILIES, tasks_in
 from maec.errors import InputError, nearest
+from maec.folder import write_file
 from maec.language import ISO_639_1, language_code
 
 HIGH = "ar de en es fr ja zh ca cs eu fa fi hi hr hu it ko nl pl pt ru sr sv tr vi"
@@ -82,7 +82,7 @@ def add(
     language = replace(_known(tag, given), **given)
     tasks = tasks_in(code)
     words = _lexicon_text(language, lexicon) if lexicon else ""
-    _write(path, _text(language, tasks, given) + words)
+    write_file(path, _text(language, tasks, given) + words, "--out")
     return Added(path, language, tasks, list(_missing(tag, language, tasks, given, bool(words))))
 
 
@@ -217,20 +217,6 @@ def _missing(
 def _require_new(path: Path) -> None:
     if path.exists() or path.is_symlink():
         raise InputError(f"{path}: exists already; edit it, or name another file with --out")
-
-
-def _write(path: Path, text: str) -> None:
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        try:
-            scratch.write_text(text, encoding="utf-8")
-            os.replace(scratch, path)
-        finally:
-            scratch.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written: {error.strerror}; name another file with --out"
-        ) from None
 
 
 def _version(package: str) -> str:

@@ -19,13 +19,13 @@ from rich.progress import Progress
 
 from harness.board import COLUMNS
 from harness.evaluate import FEWSHOT_SEED, Questions, ask, load
-from harness.home import CHECKOUT, home, snapshot_path
+from harness.home import CHECKOUT, snapshot_path
 from harness.plan import Cell, Place, make_plan
 from harness.spec import Matrix, check_matrix
 from harness.store import find_release, view
-from harness.store.export import without_paths
+from harness.store.export import chosen, without_paths
 from harness.tasks import fetch
-from maec.errors import InputError, nearest
+from maec.errors import InputError
 from maec.folder import new_folder, require_new
 
 Row = Mapping[str, Any]
@@ -55,7 +55,7 @@ def write(
     path = find_release(release) if release else snapshot_path()
     models = [
         model
-        for matrix in _chosen(path, matrices)
+        for matrix in chosen(_scored(path), matrices, path)
         for model in _models(path, matrix, beside, console)
     ]
     questions: dict[tuple[str, ...], Questions] = {}
@@ -69,17 +69,8 @@ def write(
     return len({name for name, _ in models})
 
 
-def _chosen(path: Path, wanted: Sequence[str]) -> list[str]:
-    scored = sorted({row["matrix"] for row in view.places(path)})
-    if not scored:
-        raise InputError(f"{home()}: no matrix has a score yet; `make matrix` makes some")
-    for name in wanted:
-        if name not in scored:
-            raise InputError(
-                f"--matrix: no matrix '{name}' has scores in {path}{nearest(name, scored)} "
-                f"(there are: {', '.join(scored)})"
-            )
-    return sorted(set(wanted)) or scored
+def _scored(path: Path) -> list[str]:
+    return sorted({row["matrix"] for row in view.places(path)})
 
 
 def _models(

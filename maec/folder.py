@@ -1,4 +1,4 @@
-"""Folders that appear complete or not at all.
+"""Folders and files that appear complete or not at all.
 
 What is written goes to a scratch folder beside the target.  Only when all of it lies safely on the
 disk does one rename put it in place, so a folder that exists is a folder that is whole.
@@ -45,6 +45,27 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
     _sync_entry(path.parent)
+
+
+def write_file(path: Path, text: str, option: str) -> None:
+    """Write `text` to `path`, which is then the new file or what it was before.
+
+    Raises:
+        InputError: it cannot be written; `option` is what names another file.
+    """
+    scratch = path.with_name(f"{SCRATCH}{path.name}-{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            scratch.write_text(text, encoding="utf-8")
+            os.replace(scratch, path)
+        finally:
+            scratch.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(
+            f"{path}: cannot be written: {reason}; name another file with {option}"
+        ) from None
 
 
 def require_new(path: Path) -> None:

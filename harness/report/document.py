@@ -3,13 +3,13 @@
 The same store gives the same bytes: dates are the store's, and resampling has a fixed seed.
 """
 
-import os
 from pathlib import Path
 
 from harness.home import CHECKOUT
 from harness.report import claims, scores, tuning, work
 from harness.report.facts import Facts, load
 from maec.errors import InputError
+from maec.folder import write_file
 
 SECTIONS = (
     scores.head,
@@ -41,15 +41,5 @@ def write(matrix: str | None = None, out: Path | None = None) -> Path:
     path = out or CHECKOUT / "results" / f"{facts.matrix}.md"
     if path.is_dir():
         raise InputError(f"--out: {path} is a folder; name a file")
-    text = markdown(facts)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            scratch.write_text(text, encoding="utf-8")
-            os.replace(scratch, path)
-        finally:
-            scratch.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"--out: {path} cannot be written: {error.strerror}") from None
+    write_file(path, markdown(facts), "--out")
     return path

@@ -74,13 +74,13 @@ def export(
     with reader() as connection:
         if connection is None:
             raise InputError(f"{home()}: nothing was run here yet; `make matrix` starts")
-        chosen = _chosen(connection, matrices)
-        licence = licence or _licence(connection, chosen)
-        for name, function in (("portable", portable), ("portable_json", _portable_json)):
-            connection.create_function(name, function, ["VARCHAR"], "VARCHAR")
+        names = chosen(_scored(connection), matrices, home())
+        licence = licence or _licence(connection, names)
+        for called, function in (("portable", portable), ("portable_json", _portable_json)):
+            connection.create_function(called, function, ["VARCHAR"], "VARCHAR")
         with new_folder(path) as folder:
-            files = _write_tables(connection, chosen, folder)
-            manifest = _manifest(connection, release, chosen, licence, files, made_by)
+            files = _write_tables(connection, names, folder)
+            manifest = _manifest(connection, release, names, licence, files, made_by)
             manifest = manifest.model_copy(update={"authors": list(authors)})
             text = json.dumps(manifest.model_dump(), indent=1, ensure_ascii=False)
             (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
@@ -112,20 +112,28 @@ def without_paths(value: Any) -> Any:
     return value
 
 
-def _chosen(connection: duckdb.DuckDBPyConnection, wanted: Sequence[str]) -> list[str]:
+def _scored(connection: duckdb.DuckDBPyConnection) -> list[str]:
     rows = connection.execute(
         "SELECT matrix FROM placements GROUP BY matrix HAVING count(cell) > 0 ORDER BY matrix"
     )
-    scored = [row[0] for row in rows.fetchall()]
+    return [row[0] for row in rows.fetchall()]
+
+
+def chosen(scored: Sequence[str], wanted: Sequence[str], where: Path) -> list[str]:
+    """The matrices ``wanted`` of those ``scored`` in ``where``, in order; all where none is.
+
+    Raises:
+        InputError: one of them is not there, or nothing is.
+    """
     if not scored:
-        raise InputError(f"{home()}: no matrix has a score yet; `make matrix` makes some")
+        raise InputError(f"{where}: no matrix has a score yet; `make matrix` makes some")
     for name in wanted:
         if name not in scored:
             raise InputError(
-                f"--matrix: no matrix '{name}' has scores in {home()}{nearest(name, scored)} "
+                f"--matrix: no matrix '{name}' has scores in {where}{nearest(name, scored)} "
                 f"(there are: {', '.join(scored)})"
             )
-    return sorted(set(wanted)) or scored
+    return sorted(set(wanted) or scored)
 
 
 def _licence(connection: duckdb.DuckDBPyConnection, matrices: Sequence[str]) -> str:

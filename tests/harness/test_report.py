@@ -455,7 +455,7 @@ def test_what_is_not_there_is_refused_in_one_line(
     for arguments, said in (
         (["mien"], "did you mean 'mine'? (scored: mine)"),
         (["--out", str(tmp_path)], "is a folder; name a file"),
-        (["--out", "/dev/null/x.md"], "/dev/null/x.md cannot be written: "),
+        (["--out", "/dev/null/x.md"], "/dev/null/x.md: cannot be written: "),
     ):
         assert harness(monkeypatch, *arguments) == 2
         error = capsys.readouterr().err
