@@ -10,8 +10,8 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
-# half of hypothesis' own number: the whole suite has to end in a quarter of an hour on two cores
-settings.register_profile("project", max_examples=50)
+# a third of hypothesis' own number: the whole suite has to end in a quarter of an hour on two cores
+settings.register_profile("project", max_examples=33)
 settings.load_profile("project")
 
 CHECKOUT = Path(__file__).parent.parent
