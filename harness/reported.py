@@ -11,9 +11,10 @@ from typing import Annotated, Any
 
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from harness.home import results
+from harness.sources import Strict
 from maec.errors import InputError, nearest
 
 COLUMNS = [
@@ -26,11 +27,7 @@ Code = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
 """A language, as BCP 47 has it."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Source(_Strict):
+class Source(Strict):
     """The publication, and where it is read."""
 
     title: Text
@@ -39,7 +36,7 @@ class Source(_Strict):
     url: str = Field(pattern=r"^https://\S+$")
 
 
-class Row(_Strict):
+class Row(Strict):
     """What one system scored in one prompt setting, in percent by language.
 
     ``where`` is the table or the page of the source.
@@ -51,7 +48,7 @@ class Row(_Strict):
     values: dict[Code, Annotated[float, Field(ge=0, le=100)]] = Field(min_length=1)
 
 
-class Reported(_Strict):
+class Reported(Strict):
     """A file: numbers of one source on one task; ``n`` items a language, where the source says."""
 
     source: Source

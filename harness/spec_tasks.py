@@ -1,12 +1,11 @@
 """What stands under ``tasks`` in a matrix file: which questions an ability is measured with."""
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-LANGUAGE = "{language}"
-"""Stands for a language's code in names and paths."""
+from harness.sources import LANGUAGE, Strict
 
 
-class TaskSettings(BaseModel):
+class TaskSettings(Strict):
     """An lm-eval task in every language, and where its questions come from.
 
     ``like`` is the task's name, without the language at its end or with ``{language}`` in it; where
@@ -21,8 +20,6 @@ class TaskSettings(BaseModel):
     ``filter`` says which reading of a generated answer is the score. ``max_gen_toks`` bounds what
     is generated, in tokens.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     like: str = Field("mgsm_native_cot", pattern=r"^[\w{}.-]+$")
     names: dict[str, str] = Field(default_factory=dict)

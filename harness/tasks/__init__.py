@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from harness.embedded import items
+from harness.sources import LANGUAGE
 from harness.spec import Matrix
-from harness.spec_tasks import LANGUAGE, TaskSettings
+from harness.spec_tasks import TaskSettings
 from harness.tasks import builtin
 from harness.tasks.asked import configuration
 from harness.tasks.source import DataSet, Documents, Source
