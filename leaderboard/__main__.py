@@ -14,7 +14,10 @@ def main() -> None:
     from streamlit.web import cli
 
     import harness.ranked  # noqa: F401
+    import leaderboard.look_into
+    import leaderboard.ranked_table
     import leaderboard.ranking_files
+    import leaderboard.reported
     import leaderboard.shell  # noqa: F401
 
     # statsmodels collects garbage in every test, and would look through all these modules each time

@@ -10,6 +10,8 @@ from leaderboard import frames
 from leaderboard.text import plain
 
 AVERAGE = "average over abilities"
+MORE = ("languages", "resource", "family", "seeds", "runs")
+"""Keys of the filters that are out of sight until asked for."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,10 @@ def filters(rows: pd.DataFrame) -> Filters:
     search = right.text_input(
         "Search methods", key="search", bind="query-params", placeholder="name or title"
     )
-    with st.expander("More filters"):
+    line = st.container(horizontal=True, vertical_alignment="center")
+    chosen_more = sum(bool(st.session_state.get(key)) for key in MORE)
+    # in a popover, which a browser makes when it is opened
+    with line.popover(f"More filters ({chosen_more})" if chosen_more else "More filters"):
         languages = _several("Languages", rows["language"], "languages", _language_help(rows))
         one, two, three = st.columns(3)
         with one:
@@ -89,7 +94,7 @@ def filters(rows: pd.DataFrame) -> Filters:
             "runs",
             "Scores of other runs then count as missing",
         )
-    with_spread = st.toggle(
+    with_spread = line.toggle(
         "± in every column", key="spread", bind="query-params",
         help="Standard deviation over seeds, or with one seed the standard error over items",
     )  # fmt: skip

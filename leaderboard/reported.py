@@ -4,10 +4,12 @@ import pandas as pd
 import streamlit as st
 
 from harness import reported
+from harness.home import results
+from leaderboard import data
 from leaderboard.filters import Filters
 from leaderboard.frames import FAMILIES
 from leaderboard.shell import View
-from leaderboard.text import listed, plain
+from leaderboard.text import counted, listed, plain
 from maec.errors import InputError
 
 NOTE = (
@@ -19,7 +21,7 @@ NOTE = (
 def numbers(rows: pd.DataFrame) -> pd.DataFrame:
     """What is reported of the abilities and languages in ``rows``; what is wrong is said."""
     try:
-        found = reported.load()
+        found = data.ask(reported.load, results() / "reported")
     except InputError as error:
         st.error(plain(error))
         found = pd.DataFrame(columns=reported.COLUMNS)
@@ -63,10 +65,19 @@ def as_rows(found: pd.DataFrame, languages: list[str], pivot: str) -> pd.DataFra
 
 
 def section(found: pd.DataFrame, languages: list[str]) -> None:
-    """Their own table, below the ranking."""
+    """Their own table below the ranking, for those who open it: one table is there sooner."""
     if found.empty:
         return
-    st.subheader("Reported by others")
+    place = st.expander(
+        f"Reported by others ({counted(found['system'].nunique(), 'system')})",
+        key="_others", on_change="rerun",
+    )  # fmt: skip
+    if place.open:
+        with place:
+            _table(found, languages)
+
+
+def _table(found: pd.DataFrame, languages: list[str]) -> None:
     tasks, metrics = found["task"].unique(), found["metric"].unique()
     st.caption(f"In percent ({listed(metrics)}) on {listed(tasks)}. {NOTE}")
     table = wide(found, languages)

@@ -81,7 +81,7 @@ def current() -> View:
 
 
 def link() -> None:
-    """Show the address that reproduces what is shown, defaults written out, for copying."""
+    """A link to what is shown, defaults written out: for copying, or a tab of its own."""
     state = {
         key: value
         for key, value in st.session_state.items()
@@ -89,9 +89,9 @@ def link() -> None:
     }
     words = {key: _word(value) for key, value in sorted(state.items(), key=lambda e: str(e[0]))}
     address = (st.context.url or "").split("?")[0]
+    # no code block: a browser takes half a second to get ready for the first
     with st.sidebar:
-        st.caption("Link to this view")
-        st.code(f"{address}?{urlencode(words, doseq=True)}", language=None, wrap_lines=True)
+        st.markdown(f"[Link to this view]({address}?{urlencode(words, doseq=True)})")
 
 
 def title(heading: str, what: str) -> None:

@@ -24,4 +24,5 @@ def said(app: AppTest) -> str:
 
 def link(app: AppTest) -> dict[str, list[str]]:
     """What the link to the view says."""
-    return parse_qs(urlsplit(app.code[-1].value).query)
+    said = next(str(text.value) for text in app.sidebar.markdown if "Link to" in str(text.value))
+    return parse_qs(urlsplit(said.split("](")[1].removesuffix(")")).query)

@@ -43,6 +43,9 @@ def of_a_real_base(others: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_they_have_a_table_of_their_own_below_the_ranking(others: Path, opened: Open) -> None:
     synthetic.fill()
     app = opened()
+    assert len(app.dataframe) == 1 and app.expander[0].label == "Reported by others (2 systems)"
+    app.session_state["_others"] = True
+    app.run()
     assert len(table(app)) == len(synthetic.RESPONSES)
     shown = table(app, 1).set_index("system")
     assert list(shown.index) == [NAME, "Another"]
