@@ -64,21 +64,28 @@ class Server:
     pid: int
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 @contextmanager
 def serving(
-    home: Path, results: Path | None = None, script: Path | None = None
+    home: Path,
+    results: Path | None = None,
+    script: Path | None = None,
+    port: int | None = None,
 ) -> Iterator[Server]:
     """A leaderboard on the store in ``home``, until the block ends.
 
     ``results`` is the folder of released sets, by default that of this process. Another Streamlit
-    ``script`` can be served in the leaderboard's place.
+    ``script`` can be served in the leaderboard's place, at a ``port`` of one's choice.
 
     Raises:
         RuntimeError: it does not answer within a minute.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = port or free_port()
     address = f"http://127.0.0.1:{port}"
     options = {
         "port": str(port),

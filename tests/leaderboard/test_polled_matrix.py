@@ -1,15 +1,19 @@
-"""A leaderboard that is looked at once a second while a matrix runs: neither disturbs the other."""
+"""A leaderboard that is looked at by many while a matrix runs: neither disturbs the other."""
 
+import asyncio
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 import yaml
 
 from harness import live_status, store
+from leaderboard import crowd, headless
 from tests.conftest import CHECKOUT, NANO, environment
 
 pytestmark = pytest.mark.slow
@@ -30,6 +34,16 @@ def looked_at(page) -> pd.DataFrame | None:
     return page.dataframe[0].value.set_index("method") if page.dataframe else None
 
 
+def visited(home: Path, run: subprocess.Popen) -> list[crowd.Seen]:
+    """What visitors saw before the server was killed, and what others saw of the next one."""
+    seen, port = [], headless.free_port()
+    while run.poll() is None:
+        with headless.serving(home, port=port) as server:
+            seen.append(asyncio.run(crowd.look(server.address, sessions=6, seconds=8)))
+            psutil.Process(server.pid).kill()
+    return seen
+
+
 def test_a_leaderboard_that_is_polled_sees_only_whole_cells_and_disturbs_no_run(
     home: Path, tmp_path: Path
 ) -> None:
@@ -41,11 +55,12 @@ def test_a_leaderboard_that_is_polled_sees_only_whole_cells_and_disturbs_no_run(
     (tmp_path / "part.yaml").write_text(yaml.safe_dump(matrix), encoding="utf-8")
     page = AppTest.from_file(str(CHECKOUT / "leaderboard" / "app.py"), default_timeout=60)
     counts, tables, statuses = [], [], []
-    with (tmp_path / "said").open("w+b") as said:
+    with (tmp_path / "said").open("w+b") as said, ThreadPoolExecutor(1) as visitors:
         run = subprocess.Popen(
             [sys.executable, "-m", "harness.cli", "run", str(tmp_path / "part.yaml")],
             cwd=CHECKOUT, env=environment(home), stdout=said, stderr=subprocess.STDOUT,
         )  # fmt: skip
+        visits = visitors.submit(visited, home, run)
         try:
             while run.poll() is None:
                 began = time.monotonic()
@@ -60,6 +75,10 @@ def test_a_leaderboard_that_is_polled_sees_only_whole_cells_and_disturbs_no_run(
             run.kill()
         said.seek(0)
         assert run.wait() == 0, said.read().decode()[-3000:]
+
+    for seen in visits.result():
+        assert seen.seconds and not seen.errors and not seen.lost
+    assert len(visits.result()) > 1  # a server that was killed came back
 
     # it was looked at while there was some of it, and what was there stayed
     assert counts == sorted(counts)
