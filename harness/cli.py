@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,26 +84,37 @@ def run(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Training runs side by side; one a core by default.")
     ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Also what failed before by its own fault.")
+    ] = False,
 ) -> None:
     """Do what is missing, then print the table."""
     from harness import run as running
+    from harness.interrupt import told_to_go_on
     from harness.spec import load_matrix
 
     loaded = load_matrix(matrix)
     console = Console(stderr=True)
-    try:
-        outcome = running.run(loaded, console, workers=workers)
-    except KeyboardInterrupt:
-        print("harness: interrupted; run the same command again to go on", file=sys.stderr)
-        raise typer.Exit(130) from None
+    with told_to_go_on():
+        outcome = running.run(loaded, console, workers=workers, retry_failed=retry_failed)
     if not outcome.failures and not outcome.cells:
         console.print("nothing to do: every cell has its score")
     _print_tables(matrix)
     Console(soft_wrap=True).print("leaderboard: make leaderboard")
+    _print_failures(console, outcome.failures)
+    if outcome.untried:
+        console.print(
+            f"{outcome.untried} of these failed before and were not tried again; "
+            f"`harness run {matrix} --retry-failed` does that",
+            soft_wrap=True,
+        )
     if outcome.failures:
-        for what, why in outcome.failures.items():
-            console.print(f"[red]failed[/red]  {escape(what)}: {escape(why)}", soft_wrap=True)
         raise typer.Exit(1)
+
+
+def _print_failures(console: Console, failures: Mapping[str, str]) -> None:
+    for what, why in failures.items():
+        console.print(f"[red]failed[/red]  {escape(what)}: {escape(why)}", soft_wrap=True)
 
 
 @app.command()
@@ -124,6 +135,7 @@ def sweep(
 ) -> None:
     """Search a method's parameters on dev items; no sweep can ask a test item."""
     from harness import store, tasks
+    from harness.interrupt import told_to_go_on
     from harness.search import run as search
     from harness.spec import load_matrix
     from harness.sweep import sweeps
@@ -136,11 +148,8 @@ def sweep(
         for split in ("test", "dev"):
             tasks.fetch(loaded.model_copy(update={"split": split}), console)
     wanted = sweeps(loaded, method or (), **named)
-    try:
+    with told_to_go_on():
         failures = search(loaded, wanted, budget, console, workers=workers)
-    except KeyboardInterrupt:
-        print("harness: interrupted; run the same command again to go on", file=sys.stderr)
-        raise typer.Exit(130) from None
     tried = by_sweep(store.trials())
     found = [tried[entry.key] for entry in wanted if entry.key in tried]
     if as_json:
@@ -149,8 +158,7 @@ def sweep(
         shown = Console(width=max(Console().width, 130))
         for table in (overview(found), *(map(curve, found) if curves else ())):
             shown.print(table)
-    for what, why in failures.items():
-        console.print(f"[red]failed[/red]  {escape(what)}: {escape(why)}", soft_wrap=True)
+    _print_failures(console, failures)
     if failures:
         raise typer.Exit(1)
 
@@ -290,10 +298,25 @@ def status() -> None:
     for entry in overview["runs"]:
         runs.add_row(*("" if value is None else str(value) for value in entry))
     console.print(runs)
+    if failures := store.failures():
+        console.print(_failed(failures))
     console.print(
         f"{home()}: {overview['cells']} cells, {overview['items']} items, "
         f"{overview['artifacts']} artifacts of {overview['bytes'] / 1e6:.0f} MB"
     )
+
+
+def _failed(failures: Sequence[Mapping[str, Any]]) -> "Table":
+    from rich.table import Table
+
+    table = Table(title="failed, and not done since", title_justify="left")
+    for column in ("what", "which", "times", "tried again", "why"):
+        table.add_column(column)
+    for entry in failures:
+        again = "with --retry-failed" if entry["lasting"] else "by the next run"
+        shown = (entry["what"], entry["label"], str(entry["times"]), again, entry["message"])
+        table.add_row(*map(escape, shown))
+    return table
 
 
 @app.command()

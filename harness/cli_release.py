@@ -1,7 +1,6 @@
 """The commands of ``harness`` about released sets: write, take in, check again, cite."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -101,14 +100,12 @@ def verify(
     from rich.console import Console
 
     from harness import verify_table
+    from harness.interrupt import told_to_go_on
     from harness.verify import verify as run_again
 
     console = Console(stderr=True)
-    try:
+    with told_to_go_on():
         found = run_again(release, cells, seed, console, beside=beside or MATRICES, workers=workers)
-    except KeyboardInterrupt:
-        print("harness: interrupted; run the same command again to go on", file=sys.stderr)
-        raise typer.Exit(130) from None
     if as_json:
         print(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
     else:

@@ -1,12 +1,41 @@
-"""The one engine that a run or a sweep holds at a time, and the questions that it is asked."""
+"""The one engine that a process holds at a time, and the questions that it is asked."""
 
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import reduce
 
 from harness.engine import Engine, start
 from harness.evaluate import Questions, Result, evaluate, load, together
+from harness.failed import Failed, failed
 from harness.spec import Engine as Settings
 from harness.steps import Step
+from harness.streams import tensors
 from harness.tasks import Task
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model answered: by task name its results, or why there are none.
+
+    Seconds are those of the engine's start, of each switch to the model, and of the evaluation.
+    """
+
+    start_seconds: float
+    switch_seconds: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    results: dict[str, Result] = field(default_factory=dict)
+    failures: dict[str, Failed] = field(default_factory=dict)
+
+    def __add__(self, other: "Answer") -> "Answer":
+        """Answers of one model to different tasks."""
+        return Answer(
+            self.start_seconds,
+            self.switch_seconds + other.switch_seconds,
+            self.seconds + other.seconds,
+            self.results | other.results,
+            self.failures | other.failures,
+        )
 
 
 class Live:
@@ -18,21 +47,43 @@ class Live:
         self._size = b""
         self._questions: dict[str, Questions] = {}
 
-    def engine(self, base: Step) -> Engine:
-        """The engine for models of the size of ``base``; that of another size is stopped."""
+    def start(self, base: Step) -> None:
+        """Hold an engine for models of the size of ``base``; that of another size is stopped."""
         size = (base.folder / "config.json").read_bytes()
-        if self._engine is not None and size != self._size:
+        if self._engine is not None and (size != self._size or self._engine.lm.broken):
             self._engine.stop()
             self._engine = None
         if self._engine is None:
             self._engine, self._size = start(self._settings, base.folder), size
-        return self._engine
 
-    def ask(self, engine: Engine, tasks: Sequence[Task]) -> dict[str, Result]:
-        """Results of the model that ``engine`` serves, by task name."""
-        return evaluate(engine, self.load(tasks))
+    def answer(self, base: Step, model: Step, tasks: Sequence[Task]) -> Answer:
+        """Serve a model, from its artifact or made on the way, and ask it the questions of tasks.
 
-    def load(self, tasks: Sequence[Task]) -> Questions:
+        Where one task of several fails, each is asked by itself.
+        """
+        self.start(base)
+        try:
+            return self._ask(model, tasks)
+        except Exception as error:
+            why = failed(error)
+        if len(tasks) == 1:
+            return Answer(self._engine.start_seconds, failures={tasks[0].name: why})
+        alone = (self.answer(base, model, [task]) for task in tasks)
+        return reduce(Answer.__add__, alone)
+
+    def _ask(self, model: Step, tasks: Sequence[Task]) -> Answer:
+        engine = self._engine
+        if model.done:
+            switching = engine.switch(model.folder)
+        else:
+            switching = engine.stream(tensors(model), model.label)
+        questions = self._load(tasks)
+        began = time.monotonic()
+        results = evaluate(engine, questions)
+        seconds = time.monotonic() - began
+        return Answer(engine.start_seconds, [switching], seconds, results)
+
+    def _load(self, tasks: Sequence[Task]) -> Questions:
         """The tasks as lm-eval reads them."""
         missing = [task for task in tasks if task.key not in self._questions]
         if missing:

@@ -3,27 +3,40 @@
 lm-eval gives back texts alone, so that an answer which ran into its limit looks like any other.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
 def silent(model: type) -> type:
     """The lm-eval model without its own progress bars, which it has no setting for.
 
-    ``cut`` holds the texts of its last generations that ended at their limit.
+    ``cut`` holds the texts of its last generations that ended at their limit. It is ``broken``
+    after an error in its midst: what it was asked then may still be waiting in it.
     """
 
     class Silent(model):
         cut: set[str]
+        broken = False
 
         def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
-            return super().loglikelihood(requests, disable_tqdm=True)
+            with self._whole():
+                return super().loglikelihood(requests, disable_tqdm=True)
 
         def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
             self.cut = set()
-            return super().generate_until(requests, disable_tqdm=True)
+            with self._whole():
+                return super().generate_until(requests, disable_tqdm=True)
 
         def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = True) -> Any:
-            return super().loglikelihood_rolling(requests, disable_tqdm=True)
+            with self._whole():
+                return super().loglikelihood_rolling(requests, disable_tqdm=True)
+
+        @contextmanager
+        def _whole(self) -> Iterator[None]:
+            self.broken = True
+            yield
+            self.broken = False
 
         def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = True, **_: Any) -> Any:
             return super()._loglikelihood_tokens(requests, disable_tqdm=True, **_)

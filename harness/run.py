@@ -1,39 +1,41 @@
 """Run a plan: make the missing artifacts side by side, score each model as soon as it is there.
 
 What is done is in the artifacts' folder and in the store; everything here can be interrupted at any
-moment and started again.
+moment and started again. What fails is recorded, and the rest goes on.
 """
 
 import secrets
 import shutil
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from threading import Event
 from typing import Any
 
 import psutil
 from rich.console import Console
 
 from harness import machine, methods, tasks
+from harness import store as stores
 from harness.board import Board, board
+from harness.engine_process import start_engine
 from harness.execute import versions
+from harness.failed import Failed
 from harness.fit import require_fit
 from harness.home import home
+from harness.interrupt import remembered_interrupt
 from harness.live_status import LiveStatus
 from harness.plan import Cell, Plan, make_plan
+from harness.remaining import Remaining, model_name, name, remaining
 from harness.schedule import Schedule
-from harness.score import Scorer, ready_models
+from harness.score import Asked, Scorer, ready_models
 from harness.sizes import parameters, sizes
 from harness.spec import Matrix
 from harness.steps import Step
 from harness.store import Writer, writer
 from harness.text import located
 from harness.workers import start_workers
-from maec.errors import InputError
 from maec.folder import require_space
 from maec.hub import local_folder
 
@@ -43,10 +45,14 @@ WORKER_MEMORY = 1 << 30
 
 @dataclass
 class Outcome:
-    """What a run did: cells scored, and what failed with the reason."""
+    """What a run did: cells scored, and what failed with the reason.
+
+    ``untried`` counts what failed in an earlier run, and was not tried again.
+    """
 
     cells: int = 0
     failures: dict[str, str] = field(default_factory=dict)
+    untried: int = 0
 
 
 def run(
@@ -55,132 +61,151 @@ def run(
     *,
     workers: int | None = None,
     wanted: Callable[[Cell], bool] | None = None,
+    retry_failed: bool = False,
 ) -> Outcome:
     """Do what is missing of a matrix, or of its ``wanted`` cells alone, and record it.
+
+    What failed before by its own fault is not tried again unless ``retry_failed``.
 
     Raises:
         InputError: the matrix cannot be run as it is, there is no space for it, or another
             process writes to the store.
+        Interrupted: a signal asked for the end.
     """
     refused = make_plan(matrix, wanted)  # refuse before anything is written, the store included
     _require_space(refused)
     _require_reachable(refused)
     tasks.fetch(matrix, console)
     outcome = Outcome()
-    with writer() as store:
+    with remembered_interrupt() as asked, writer() as store:
         _remove_leftovers()
         store.snapshot(now=True)  # a killed run may have left an older one
         plan = make_plan(matrix, wanted)
         _claim_questions(plan, store)
         store.place(matrix.name, _placements(plan))
+        if retry_failed:
+            cells = filter(None, map(plan.key, plan.missing_cells))
+            store.forget_failures([*cells, *(step.key for step in plan.missing_steps)])
         store.snapshot(now=True)
-        if not plan.missing_cells:
+        left = remaining(plan, _failed_before())
+        outcome.failures, outcome.untried = left.failures, len(left.failures)
+        if not left.cells:
             return outcome
         _require_fit(plan)
         run_id = _begin(store, matrix)
         status = "interrupted"
-        scorer = Scorer(plan, store, run_id)
         live = LiveStatus(home(), matrix.name, run_id)
-        try:
-            with board(console, live, plan.missing_steps, len(plan.missing_cells)) as shown:
-                _work(plan, store, scorer, shown, outcome, workers)
-            status = "failed" if outcome.failures else "done"
-        finally:
-            store.finish_run(run_id, status, datetime.now(UTC), scorer.figures)
-            store.snapshot(now=True)
-            live.end(status)
+        threads = workers or worker_count(len(left.steps))
+        with (
+            start_workers(threads, max(1, machine.cores() // threads)) as pool,
+            start_engine(matrix.engine) as engine,
+        ):
+            scorer = Scorer(plan, store, engine, run_id)
+            try:
+                with board(console, live, left.steps, len(left.cells)) as shown:
+                    book = _Book(plan, store, run_id, shown, outcome)
+                    _work(left, Schedule(left.steps, pool), scorer, book, asked)
+                status = "failed" if outcome.failures else "done"
+            finally:
+                store.finish_run(run_id, status, datetime.now(UTC), scorer.figures)
+                store.snapshot(now=True)
+                live.end(status)
     return outcome
 
 
-def _work(
-    plan: Plan,
-    store: Writer,
-    scorer: Scorer,
-    shown: Board,
-    outcome: Outcome,
-    count: int | None,
-) -> None:
-    """Alternate between what workers made and scoring it, until nothing is left."""
-    steps = plan.missing_steps
-    left = list(plan.missing_cells)
-    count = count or worker_count(len(steps))
-    threads = max(1, machine.cores() // count)
-    with (
-        remembered_interrupt() as asked,
-        start_workers(count, threads) if steps else nullcontext() as workers,
-    ):
-        schedule = Schedule(steps, workers) if workers else None
-        while left:
-            if asked.is_set():
-                raise KeyboardInterrupt
-            for step, result in schedule.ended(timeout=0) if schedule else ():
-                _record(step, result, store, shown, outcome)
-            for step, done, total in schedule.reports() if schedule else ():
-                shown.training(step, done, total)
-            shown.refresh()
+def _failed_before() -> dict[str, str]:
+    """Messages of what would fail again, by key."""
+    return {entry["key"]: entry["message"] for entry in stores.failures() if entry["lasting"]}
+
+
+def _work(left: Remaining, schedule: Schedule, scorer: Scorer, book: "_Book", stop: Event) -> None:
+    """Alternate between what workers made and what the engine answered, until nothing is left."""
+    cells, asked = left.cells, None
+    while cells:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        for step, result in schedule.ended(timeout=0):
+            book.step(step, result)
+        book.reports(schedule)
+        if asked is None:
             # an artifact exists a moment before its manifest comes back to be recorded
-            pending = schedule.pending if schedule else set()
-            made = [c for c in left if not pending & {c.base.key, c.model.key} and c.base.done]
-            groups = ready_models(made)
-            if not groups:
-                if schedule is None or schedule.idle:
-                    return  # what is left waits for steps that failed
-                for step, result in schedule.ended(timeout=0.25):
-                    _record(step, result, store, shown, outcome)
-                continue
-            cells = groups[0]
-            asked_here = {(cell.model.key, cell.task.key) for cell in cells}
-            answered = [c for c in left if (c.model.key, c.task.key) in asked_here]
-            name = " ".join(filter(None, (cells[0].variant, cells[0].method, cells[0].ability)))
-            try:
-                seconds = scorer.score(cells)
-                outcome.cells += len(answered)
-                shown.scored(name, len(answered), seconds)
-            except (InputError, RuntimeError, ValueError) as error:
-                for cell in answered:
-                    place = f"{name} {cell.asked} {cell.language} seed {cell.seed}"
-                    outcome.failures[place] = _message(error)
-                shown.failed(name, _message(error), cells=len(answered))
-            left = [cell for cell in left if cell not in answered]
-            store.snapshot()
+            pending = schedule.pending
+            made = [c for c in cells if not pending & {c.base.key, c.model.key} and c.base.done]
+            if groups := ready_models(made):
+                asked = scorer.ask(groups[0])
+            elif schedule.idle:
+                return  # what is left waits for steps that failed
+        waiting = schedule.running | ({asked.answer} if asked else set())
+        wait(waiting, timeout=0.25, return_when=FIRST_COMPLETED)
+        if asked is not None and asked.answer.done():
+            answered = _same(cells, asked)
+            book.cells(asked, answered, scorer.finish(asked))
+            cells = [cell for cell in cells if cell not in answered]
+            asked = None
 
 
-@contextmanager
-def remembered_interrupt() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets, besides raising KeyboardInterrupt as ever.
-
-    Python drops an exception that is raised in a weakref callback or a destructor, and torch has
-    many of them: an interrupt that hits one would be lost, but for a traceback on the screen.
-    """
-    asked = threading.Event()
-    previous, report = signal.getsignal(signal.SIGINT), sys.unraisablehook
-
-    def ask(*_: Any) -> None:
-        asked.set()
-        raise KeyboardInterrupt
-
-    def report_others(dropped: Any) -> None:
-        if dropped.exc_type is not KeyboardInterrupt:
-            report(dropped)
-
-    sys.unraisablehook = report_others
-    # a job in the background ignores Ctrl-C, and goes on doing so
-    if previous is signal.default_int_handler:
-        signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked
-    finally:
-        sys.unraisablehook = report
-        signal.signal(signal.SIGINT, previous)
+def _same(cells: list[Cell], asked: Asked) -> list[Cell]:
+    """Those of ``cells`` that stand for the same questions to the same model as what was asked."""
+    keys = {(cell.model.key, cell.task.key) for cell in asked.cells}
+    return [cell for cell in cells if (cell.model.key, cell.task.key) in keys]
 
 
-def _record(step: Step, result: Any, store: Writer, shown: Board, outcome: Outcome) -> None:
-    if isinstance(result, BaseException):
-        outcome.failures[step.label] = _message(result)
-        shown.failed(step.label, _message(result), step=step)
-        return
-    record_artifact(store, step, result)
-    shown.made(step, result["seconds"])
+@dataclass
+class _Book:
+    """Where a run writes down what happens: the store, the screen, and the outcome."""
+
+    plan: Plan
+    store: Writer
+    run_id: str
+    shown: Board
+    outcome: Outcome
+
+    def reports(self, schedule: Schedule) -> None:
+        """Steps in work went on."""
+        for step, done, total in schedule.reports():
+            self.shown.training(step, done, total)
+        self.shown.refresh()
+
+    def step(self, step: Step, result: dict[str, Any] | Failed) -> None:
+        """A step was made, or failed."""
+        if not isinstance(result, Failed):
+            record_artifact(self.store, step, result)
+            self.shown.made(step, result["seconds"])
+            return
+        self.shown.failed(step.label, result.why, step=step)
+        self.outcome.failures[step.label] = result.why
+        # what is on a hub may be within reach another day, whatever was wrong
+        lasting = result.lasting and step.kind != "fetch"
+        self._failure("step", step.key, step.label, result.why, lasting)
+
+    def cells(self, asked: Asked, cells: list[Cell], failures: dict[str, Failed]) -> None:
+        """A model was asked its ``cells``; by the key of the task, what failed."""
+        good = [cell for cell in cells if cell.task.key not in failures]
+        self.outcome.cells += len(good)
+        if good:
+            self.shown.scored(model_name(good[0]), len(good), asked.seconds)
+        for cell in cells:
+            if failure := failures.get(cell.task.key):
+                self.shown.failed(name(cell), failure.why, cells=1)
+                self.outcome.failures[name(cell)] = failure.why
+        for cell in asked.missing:
+            if failure := failures.get(cell.task.key):
+                key = self.plan.key(cell)
+                self._failure("cell", key, name(cell), failure.why, failure.lasting)
+        self.store.snapshot()
+
+    def _failure(self, what: str, key: str, label: str, why: str, lasting: bool) -> None:
+        self.store.record_failure(
+            {
+                "key": key,
+                "what": what,
+                "label": label,
+                "message": why,
+                "lasting": lasting,
+                "run_id": self.run_id,
+                "created": datetime.now(UTC),
+            }
+        )
 
 
 def record_artifact(store: Writer, step: Step, manifest: dict[str, Any]) -> None:
@@ -289,8 +314,3 @@ def worker_count(steps: int) -> int:
         return 1  # one training run fills a GPU
     by_memory = int(psutil.virtual_memory().available // WORKER_MEMORY)
     return max(1, min(machine.cores(), by_memory, steps))
-
-
-def _message(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"

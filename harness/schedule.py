@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from harness.failed import Failed, failed, needs
 from harness.steps import Step
-from harness.workers import Workers, run_step
+from harness.workers import Workers
 
 
 class Schedule:
@@ -17,7 +17,7 @@ class Schedule:
         self._waiting: dict[str, Step] = {}
         self._urgency: dict[str, int] = {}
         self._running: dict[Future, Step] = {}
-        self._failed: set[str] = set()
+        self._failed: dict[str, Step] = {}
         self.add(steps)
 
     def add(self, steps: Sequence[Step]) -> None:
@@ -37,23 +37,23 @@ class Schedule:
         """Keys of steps whose result :meth:`ended` has yet to give; their artifacts may exist."""
         return {*self._waiting, *(step.key for step in self._running.values())}
 
-    def ended(self, timeout: float) -> Iterator[tuple[Step, dict[str, Any] | BaseException]]:
+    @property
+    def running(self) -> set[Future]:
+        """What to wait for until :meth:`ended` has something to give."""
+        return set(self._running)
+
+    def ended(self, timeout: float) -> Iterator[tuple[Step, dict[str, Any] | Failed]]:
         """Steps that ended since the last call, with their manifests or what went wrong.
 
         Waits up to ``timeout`` seconds for the first. A step that needs a failed one fails too.
-
-        Raises:
-            BrokenProcessPool: a worker died, killed by the system or out of memory.
         """
         done, _ = wait(self._running, timeout=timeout, return_when=FIRST_COMPLETED)
         results = [(self._running.pop(future), future) for future in done]
-        self._failed |= {step.key for step, future in results if future.exception()}
+        self._failed |= {step.key: step for step, future in results if future.exception()}
         self._submit_ready()
         for step, future in results:
             error = future.exception()
-            if isinstance(error, BrokenProcessPool):
-                raise error
-            yield step, error or future.result()
+            yield step, failed(error) if error else future.result()
         yield from self._blocked()
 
     def reports(self) -> Iterator[tuple[Step, int, int]]:
@@ -69,14 +69,15 @@ class Schedule:
         ready = [s for s in self._waiting.values() if all(p.done for p in s.inputs.values())]
         for step in sorted(ready, key=lambda step: -self._urgency[step.key]):
             del self._waiting[step.key]
-            self._running[self._workers.pool.submit(run_step, step)] = step
+            self._running[self._workers.submit(step)] = step
 
-    def _blocked(self) -> Iterator[tuple[Step, BaseException]]:
+    def _blocked(self) -> Iterator[tuple[Step, Failed]]:
         for step in list(self._waiting.values()):
-            if any(part.key in self._failed for part in step.inputs.values()):
-                self._failed.add(step.key)
+            failures = [p.key for p in step.inputs.values() if p.key in self._failed]
+            if failures:
+                self._failed[step.key] = self._failed[failures[0]]
                 del self._waiting[step.key]
-                yield step, RuntimeError("a step that it needs failed")
+                yield step, Failed(needs(self._failed[step.key].label), lasting=False)
 
 
 def work(step: Step) -> int:

@@ -1,77 +1,98 @@
-"""Score the cells of a plan on one live engine, as their models get ready."""
+"""Score the cells of a plan, as their models get ready, and commit each score."""
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from harness.engine import Engine
+from harness.engine_process import EngineProcess
 from harness.evaluate import Result
-from harness.live import Live
+from harness.failed import Failed, failed
+from harness.live import Answer
 from harness.plan import Cell, Plan
 from harness.store import Writer
 
 
-class Scorer:
-    """Scores a run's models on a live engine, commits what they score, and keeps its figures."""
+@dataclass(frozen=True)
+class Asked:
+    """Cells of one model, and the answer to those of them that were not scored before."""
 
-    def __init__(self, plan: Plan, store: Writer, run_id: str) -> None:
+    cells: Sequence[Cell]
+    missing: Sequence[Cell]
+    answer: Future[Answer]
+    began: float
+
+    @property
+    def seconds(self) -> float:
+        """Since the engine was asked."""
+        return time.monotonic() - self.began
+
+
+class Scorer:
+    """Has an engine answer a run's models, commits their scores, and keeps the engine's figures."""
+
+    def __init__(self, plan: Plan, store: Writer, engine: EngineProcess, run_id: str) -> None:
         self._plan = plan
         self._store = store
+        self._engine = engine
         self._run_id = run_id
-        self._live = Live(plan.matrix.engine)
         self._scored = set(plan.scored)
         self.figures: dict[str, Any] = {}
 
-    def score(self, cells: Sequence[Cell]) -> float:
-        """Score cells of one model and commit each of them; returns seconds.
+    def ask(self, cells: Sequence[Cell]) -> Asked:
+        """Ask what is missing of cells of one model.
 
         Two steps may make the same weights: what one of them scored holds for the other.
-
-        Raises:
-            InputError: the checkpoint does not fit the engine.
-            RuntimeError: the engine does not serve it, or the evaluation failed.
         """
-        began = time.monotonic()
         missing = [cell for cell in cells if self._plan.key(cell) not in self._scored]
-        if missing:
-            self._evaluate(missing)
-        for cell in cells:
-            self._place(cell)
-        return time.monotonic() - began
+        asked = [cell.task for cell in missing]
+        answer = self._engine.ask(cells[0].base, cells[0].model, asked) if asked else Future()
+        if not asked:
+            answer.set_result(None)
+        return Asked(cells, missing, answer, time.monotonic())
 
-    def _evaluate(self, cells: Sequence[Cell]) -> None:
-        engine = self._live.engine(cells[0].base)
-        self._started(engine)
-        seconds = engine.switch(cells[0].model.folder)
-        self.figures["switch_seconds"].append(round(seconds, 4))
-        tasks = [cell.task for cell in cells]
-        self._live.load(tasks)
-        began = time.monotonic()
-        results = self._live.ask(engine, tasks)
-        seconds = time.monotonic() - began
-        items = sum(result.n for result in results.values())
-        self._count(items, seconds)
-        for cell in cells:
-            result = results[cell.task.name]
-            self._commit(cell, result, seconds * result.n / max(items, 1))
+    def finish(self, asked: Asked) -> dict[str, Failed]:
+        """Commit what was answered; returns what was not, by the key of the task."""
+        failures = self._commit_all(asked) if asked.missing else {}
+        for cell in asked.cells:
+            if self._plan.key(cell) in self._scored:
+                self._place(cell)
+        return failures
 
-    def _started(self, engine: Engine) -> None:
+    def _commit_all(self, asked: Asked) -> dict[str, Failed]:
+        if error := asked.answer.exception():
+            return {cell.task.key: failed(error) for cell in asked.missing}
+        answer = asked.answer.result()
+        self._count(answer)
+        items = sum(result.n for result in answer.results.values())
+        for cell in asked.missing:
+            if result := answer.results.get(cell.task.name):
+                self._commit(cell, result, answer.seconds * result.n / max(items, 1))
+        return {
+            cell.task.key: answer.failures[cell.task.name]
+            for cell in asked.missing
+            if cell.task.name in answer.failures
+        }
+
+    def _count(self, answer: Answer) -> None:
         if not self.figures:
             self.figures = {
                 "kind": self._plan.matrix.engine.kind,
-                "start_seconds": round(engine.start_seconds, 3),
+                "start_seconds": round(answer.start_seconds, 3),
                 "switch_seconds": [],
                 "items": 0,
                 "evaluation_seconds": 0.0,
                 "items_per_second": 0.0,
             }
-
-    def _count(self, items: int, seconds: float) -> None:
         figures = self.figures
-        figures["items"] += items
-        figures["evaluation_seconds"] = round(figures["evaluation_seconds"] + seconds, 3)
-        figures["items_per_second"] = round(figures["items"] / figures["evaluation_seconds"], 1)
+        figures["switch_seconds"] += [round(seconds, 4) for seconds in answer.switch_seconds]
+        figures["items"] += sum(result.n for result in answer.results.values())
+        figures["evaluation_seconds"] = round(figures["evaluation_seconds"] + answer.seconds, 3)
+        if figures["items"]:
+            per_second = figures["items"] / figures["evaluation_seconds"]
+            figures["items_per_second"] = round(per_second, 1)
 
     def _commit(self, cell: Cell, result: Result, seconds: float) -> None:
         plan, task = self._plan, cell.task

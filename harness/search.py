@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from threading import Event
 from typing import Any
 
 import optuna
@@ -16,20 +17,20 @@ from rich.progress import Progress
 
 from harness import machine, methods, tasks
 from harness.board import COLUMNS
-from harness.engine import Engine
+from harness.engine_process import EngineProcess, start_engine
 from harness.execute import versions
+from harness.failed import Failed
 from harness.fit import require_fit
 from harness.identity import digest
-from harness.live import Live
-from harness.run import record_artifact, remembered_interrupt, worker_count
+from harness.interrupt import remembered_interrupt
+from harness.run import record_artifact, worker_count
 from harness.schedule import Schedule
 from harness.spec import Matrix
 from harness.steps import Step, missing
 from harness.store import Writer, writer
-from harness.streams import stored, streams, tensors
+from harness.streams import stored
 from harness.sweep import Sweep
 from harness.workers import start_workers
-from maec.errors import InputError
 
 STARTUP = 8
 """Trials at random before the search models what it has seen."""
@@ -68,9 +69,10 @@ def run(
 
     Raises:
         InputError: a dev question is a test question, or another process writes to the store.
+        Interrupted: a signal asked for the end.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with writer() as store:
+    with remembered_interrupt() as asked, writer() as store:
         _keep_apart(matrix, wanted, store)
         # two entries that make the same models have one sweep between them
         distinct = {sweep.key: sweep for sweep in wanted}.values()
@@ -79,20 +81,26 @@ def run(
             return {}
         _require_fit(matrix, lanes)
         try:
-            return _search(matrix, lanes, store, console, workers or worker_count(len(lanes)))
+            workers = workers or worker_count(len(lanes))
+            return _search(matrix, lanes, store, console, workers, asked)
         finally:
             store.snapshot(now=True)
 
 
 def _search(
-    matrix: Matrix, lanes: Sequence[_Lane], store: Writer, console: Console, workers: int
+    matrix: Matrix,
+    lanes: Sequence[_Lane],
+    store: Writer,
+    console: Console,
+    workers: int,
+    asked: Event,
 ) -> dict[str, str]:
     with (
-        remembered_interrupt() as asked,
         Progress(*COLUMNS, console=console) as progress,
         start_workers(workers, max(1, machine.cores() // workers)) as pool,
+        start_engine(matrix.engine) as engine,
     ):
-        search = _Search(store, Schedule([], pool), matrix)
+        search = _Search(store, Schedule([], pool), engine)
         bars = [
             progress.add_task(lane.sweep.name, total=lane.tried + lane.left, completed=lane.tried)
             for lane in lanes
@@ -173,10 +181,10 @@ def _open(sweep: Sweep, budget: int, store: Writer) -> _Lane:
 class _Search:
     """The engine, the worker processes and the store that all sweeps of a call share."""
 
-    def __init__(self, store: Writer, schedule: Schedule, matrix: Matrix) -> None:
+    def __init__(self, store: Writer, schedule: Schedule, engine: EngineProcess) -> None:
         self._store = store
         self._schedule = schedule
-        self._live = Live(matrix.engine)
+        self._engine = engine
         self._made: dict[str, float] = {}
         self.failures: dict[str, str] = {}
 
@@ -194,7 +202,7 @@ class _Search:
         for lane in ready:
             try:
                 self._tell(lane)
-            except (InputError, RuntimeError, ValueError) as error:
+            except Failed as error:
                 self._give_up(lane, str(error))
         return any(lane.left for lane in lanes)
 
@@ -216,7 +224,7 @@ class _Search:
                 lane.begun = share / 2
 
     def _ended(self, step: Step, result: Any, lanes: Sequence[_Lane]) -> None:
-        if not isinstance(result, BaseException):
+        if not isinstance(result, Failed):
             record_artifact(self._store, step, result)
             self._made[step.key] = result["seconds"]
             return
@@ -236,11 +244,12 @@ class _Search:
             by_model.setdefault(step.key, []).append(language)
         outcomes = {}
         for languages in by_model.values():
-            step = lane.models[languages[0]]
-            engine = self._live.engine(lane.sweep.base)
-            _serve(engine, step)
-            results = self._live.ask(engine, [lane.sweep.tasks[code] for code in languages])
-            outcomes |= {code: results[lane.sweep.tasks[code].name] for code in languages}
+            asked = {code: lane.sweep.tasks[code] for code in languages}
+            model = lane.models[languages[0]]
+            answer = self._engine.ask(lane.sweep.base, model, list(asked.values())).result()
+            for failure in answer.failures.values():
+                raise failure
+            outcomes |= {code: answer.results[task.name] for code, task in asked.items()}
         scores = {language: outcomes[language].score for language in lane.sweep.tasks}
         score = sum(scores.values()) / len(scores)
         steps = {key for model in lane.models.values() for key in _keys(model)}
@@ -262,13 +271,6 @@ class _Search:
         lane.trial, lane.begun = None, 0.0
         lane.tried += 1
         lane.left -= 1
-
-
-def _serve(engine: Engine, step: Step) -> None:
-    if streams(step):
-        engine.stream(tensors(step), step.label)
-    else:
-        engine.switch(step.folder)
 
 
 def _keys(step: Step) -> set[str]:

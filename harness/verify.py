@@ -195,7 +195,7 @@ def _again(
     def wanted(cell: Cell) -> bool:
         return cell.place in places
 
-    outcome = running.run(matrix, console, workers=workers, wanted=wanted)
+    outcome = running.run(matrix, console, workers=workers, wanted=wanted, retry_failed=True)
     plan = make_plan(matrix, wanted)
     failed = tuple(f"{what}: {why}" for what, why in outcome.failures.items())
     return [_compared(path, check, plan, failed) for check in drawn]

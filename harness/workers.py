@@ -3,97 +3,109 @@
 On few cores, two runs of one thread each beat one run of two threads.
 """
 
-import multiprocessing
 import os
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from multiprocessing.queues import Queue
-from multiprocessing.synchronize import Event
+from queue import SimpleQueue
 from typing import Any
 
+from harness.actor import Actor
 from harness.execute import execute
+from harness.failed import Died
 from harness.steps import Step
 
+GRACE = 5.0
+"""Seconds that a step which is interrupted has to remove what it has half done."""
 
-class Interrupted(Exception):
-    """The run is being stopped; the step will be done anew next time."""
+UNTIDY = "ignore::UserWarning:multiprocessing.resource_tracker"
+"""Python tidies up after processes that were killed, and need not say so."""
 
 
-@dataclass(frozen=True)
 class Workers:
-    """A pool of worker processes, the queue on which they report (key, done, total), and a stop."""
+    """Processes that make one step at a time; a step whose worker died is tried once more.
 
-    pool: ProcessPoolExecutor
-    reports: "Queue[tuple[str, int, int]]"
-    stop: Event
+    ``reports`` holds (key, done, total) of steps that are in work.
+    """
+
+    def __init__(self, count: int, threads: int) -> None:
+        self.reports: SimpleQueue[tuple[str, int, int]] = SimpleQueue()
+        self._actors = [Actor("harness step", _Worker, threads) for _ in range(count)]
+        self._idle: SimpleQueue[Actor] = SimpleQueue()
+        for actor in self._actors:
+            self._idle.put(actor)
+        self._callers = ThreadPoolExecutor(count)
+
+    def submit(self, step: Step) -> Future[dict[str, Any]]:
+        """The step's manifest when it is made; else Failed, which is Died if two workers died."""
+        return self._callers.submit(self._make, step)
+
+    def stop(self) -> None:
+        """End all processes; what they work at is given up."""
+        for actor in self._actors:
+            actor.interrupt(GRACE)
+        self._callers.shutdown(wait=True, cancel_futures=True)
+        for actor in self._actors:
+            actor.stop()
+
+    def _make(self, step: Step) -> dict[str, Any]:
+        def report(done: int, total: int) -> None:
+            self.reports.put((step.key, done, total))
+
+        actor = self._idle.get()
+        try:
+            try:
+                return actor.call("make", step, report=report)
+            except Died:
+                return actor.call("make", step, report=report)
+        except Died as error:
+            raise Died(f"twice, its process {error}") from None
+        finally:
+            self._idle.put(actor)
+
+
+class _Worker:
+    """What a worker process does."""
+
+    def __init__(self, threads: int) -> None:
+        import torch
+        from transformers.utils import logging
+
+        torch.set_num_threads(threads)
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()
+
+    def make(self, step: Step, report: Callable[[int, int], None]) -> dict[str, Any]:
+        return execute(step, report)
 
 
 @contextmanager
 def start_workers(count: int, threads: int) -> Iterator[Workers]:
-    """Run ``count`` worker processes with ``threads`` threads each until the block ends."""
-    context = multiprocessing.get_context("spawn")
-    reports: Queue[tuple[str, int, int]] = context.Queue()
-    stop = context.Event()
-    # read when a worker starts: threads by the numerical libraries, the hash seed by Python itself
-    changed = {"OMP_NUM_THREADS": str(threads), "PYTHONHASHSEED": "0"}
+    """Up to ``count`` worker processes with ``threads`` threads each until the block ends."""
+    warnings = filter(None, (os.environ.get("PYTHONWARNINGS"), UNTIDY))
+    # read when a process starts: threads by the numerical libraries, the others by Python itself
+    changed = {
+        "OMP_NUM_THREADS": str(threads),
+        "PYTHONHASHSEED": "0",
+        "PYTHONWARNINGS": ",".join(warnings),
+    }
+    with _environment(changed):
+        workers = Workers(count, threads)
+        try:
+            yield workers
+        finally:
+            workers.stop()
+
+
+@contextmanager
+def _environment(changed: Mapping[str, str]) -> Iterator[None]:
     previous = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
-    pool = ProcessPoolExecutor(count, context, _start, (reports, stop, threads))
     try:
-        yield Workers(pool=pool, reports=reports, stop=stop)
-    except BaseException:
-        stop.set()
-        raise
+        yield
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
         for name, value in previous.items():
             if value is None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-_report: Callable[[str, int, int], None] | None = None
-"""Set once in each worker process, by :func:`_start`; None everywhere else."""
-
-
-def _start(reports: "Queue[tuple[str, int, int]]", stop: Event, threads: int) -> None:
-    import signal
-
-    import torch
-    from transformers.utils import logging
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver stops its workers itself
-    torch.set_num_threads(threads)
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-    # a report that nobody reads any more must not keep this process alive
-    reports.cancel_join_thread()
-
-    def report(key: str, done: int, total: int) -> None:
-        if stop.is_set():
-            raise Interrupted
-        reports.put((key, done, total))
-
-    global _report
-    _report = report
-
-
-def run_step(step: Step) -> dict[str, Any]:
-    """Execute a step in a worker process; returns its manifest."""
-    report = _report
-    if report is None:
-        return execute(step)
-    return execute(step, lambda done, total: report(step.key, done, total))
-
-
-def _exit_with_parent() -> None:
-    """A worker whose driver was killed must not live on."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

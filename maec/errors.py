@@ -12,6 +12,10 @@ class InputError(Exception):
     """
 
 
+class NoSpace(InputError):
+    """A disk has too little room for what was asked for; when there is more, it can be done."""
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """The clause "; did you mean 'x'?" for the allowed word most like `word`, or ""."""
     matches = difflib.get_close_matches(str(word), list(allowed), n=1)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
-from maec.errors import InputError
+from maec.errors import InputError, NoSpace
 
 SCRATCH = ".partial-"
 """How the names of scratch folders start."""
@@ -77,11 +77,11 @@ def require_new(path: Path) -> None:
 
 
 def require_space(path: Path, nbytes: int) -> None:
-    """Raise InputError if the disk that will hold `path` has less than `nbytes` bytes free."""
+    """Raise NoSpace if the disk that will hold `path` has less than `nbytes` bytes free."""
     existing = next(p for p in (path.absolute(), *path.absolute().parents) if p.is_dir())
     free = shutil.disk_usage(existing).free
     if free < nbytes:
-        raise InputError(
+        raise NoSpace(
             f"{path}: no space: {decimal(nbytes)} will be written and {decimal(free)} are free on "
             f"its disk; free some, or name a folder on another disk"
         )

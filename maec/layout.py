@@ -18,7 +18,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maec.errors import InputError
+from maec.errors import NoSpace
 from maec.tensors import BYTES, SHARD_BYTES, write_json
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def laid_out(
     stays zero.
 
     Raises:
-        InputError: the disk is too small.
+        NoSpace: the disk is too small.
     """
     files = list(shards(layout, shard_bytes))
     places: dict[str, _Place] = {}
@@ -80,7 +80,7 @@ def laid_out(
                 os.posix_fallocate(descriptor, 0, size)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise InputError(
+                    raise NoSpace(
                         f"{folder}: no space for {file.name} ({size} bytes); free some, or name "
                         f"a folder on another disk"
                     ) from error

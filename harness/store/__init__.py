@@ -6,6 +6,7 @@ and never sees half a cell. What was exported as a released set is read in the s
 """
 
 from harness.store.read import (
+    failures,
     known,
     manifests,
     outcomes,
@@ -22,6 +23,7 @@ from harness.store.write import Writer, writer
 __all__ = [
     "Source",
     "Writer",
+    "failures",
     "find_release",
     "known",
     "manifests",

@@ -184,6 +184,24 @@ def overview() -> dict[str, Any] | None:
     return {"runs": runs, "cells": cells, "items": items, "artifacts": artifacts, "bytes": size}
 
 
+def failures() -> list[dict[str, Any]]:
+    """Steps and cells that failed last time, newest first.
+
+    Keys: key, what (step or cell), label, message, lasting (it would fail again as it is), times,
+    run_id, created.
+    """
+    query = """
+        SELECT key, what, label, message, lasting, times, run_id, created FROM failures
+        ORDER BY created DESC, label
+    """
+    with reader() as connection:
+        if connection is None:
+            return []
+        found = connection.execute(query)
+        names = [column[0] for column in found.description]
+        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
 def sweep_trials(
     connection: duckdb.DuckDBPyConnection, where: str, values: list[Any]
 ) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.store.schema import MIGRATIONS, prepare, quote
+from harness.store.schema import MIGRATIONS, RELEASED, prepare, quote
 from maec.errors import InputError
 
 TABLES = ("runs", "artifacts", "cells", "items", "placements", "sweeps", "trials")
@@ -149,11 +149,11 @@ def open_release(folder: Path) -> duckdb.DuckDBPyConnection:
         for migration in MIGRATIONS[: manifest.schema_version]:
             connection.execute(migration)
         connection.execute("INSERT INTO schema_version VALUES (?)", [manifest.schema_version])
-        if manifest.schema_version == len(MIGRATIONS):
+        if manifest.schema_version >= RELEASED:
             _view(connection, files)
         else:
             _load(connection, files)
-            prepare(connection, folder)
+        prepare(connection, folder)
     except duckdb.Error as error:
         connection.close()
         reason = " ".join(str(error).split())[:200]

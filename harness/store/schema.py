@@ -74,8 +74,18 @@ CREATE TABLE trials (
     created TIMESTAMPTZ NOT NULL, PRIMARY KEY (sweep, number));
 """
 
-MIGRATIONS = (_FIRST, _SECOND)
+_THIRD = """
+CREATE TABLE failures (
+    key VARCHAR PRIMARY KEY, what VARCHAR NOT NULL CHECK (what IN ('step', 'cell')),
+    label VARCHAR NOT NULL, message VARCHAR NOT NULL, lasting BOOLEAN NOT NULL,
+    times INTEGER NOT NULL, run_id VARCHAR NOT NULL, created TIMESTAMPTZ NOT NULL);
+"""
+
+MIGRATIONS = (_FIRST, _SECOND, _THIRD)
 """From nothing to the schema of today; a store of version n has the first n of them behind it."""
+
+RELEASED = 2
+"""The first version in which the tables that released sets hold are those of today."""
 
 
 def prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> None:

@@ -44,14 +44,33 @@ class Writer:
 
     def record_artifact(self, artifact: Mapping[str, Any]) -> None:
         """Remember an artifact's manifest; a second time replaces the first."""
-        self._connection.execute("DELETE FROM artifacts WHERE key = ?", [artifact["key"]])
-        self._insert("artifacts", artifact)
+        with self._transaction():
+            self._connection.execute("DELETE FROM artifacts WHERE key = ?", [artifact["key"]])
+            self._insert("artifacts", artifact)
+            self.forget_failures([artifact["key"]])
 
     def commit_cell(self, cell: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> None:
         """Add a score and its items in one transaction: both are there, or neither is."""
         with self._transaction():
             self._insert("cells", cell)
             self._insert_frame("items", pd.DataFrame(items, columns=_ITEM_COLUMNS))
+            self.forget_failures([cell["key"]])
+
+    def record_failure(self, failure: Mapping[str, Any]) -> None:
+        """Remember that a step or a cell failed, and how often it did; success forgets it."""
+        self._insert(
+            "failures",
+            {**failure, "times": 1},
+            "ON CONFLICT (key) DO UPDATE SET times = times + 1, label = excluded.label, "
+            "message = excluded.message, lasting = excluded.lasting, run_id = excluded.run_id, "
+            "created = excluded.created",
+        )
+
+    def forget_failures(self, keys: Iterable[str]) -> None:
+        """Let steps and cells with these keys be tried as if they had never failed."""
+        self._connection.execute(
+            "DELETE FROM failures WHERE key IN (SELECT unnest(?))", [list(keys)]
+        )
 
     def place(self, matrix: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replace the rows of a matrix: which cell stands where, None where it is missing."""
@@ -152,11 +171,13 @@ class Writer:
             f"INSERT INTO {table} ({columns}) SELECT {columns} FROM frame {clause}"
         )
 
-    def _insert(self, table: str, row: Mapping[str, Any]) -> None:
+    def _insert(self, table: str, row: Mapping[str, Any], clause: str = "") -> None:
         values = [_json(v) if isinstance(v, Mapping) else v for v in row.values()]
         columns = ", ".join(f'"{column}"' for column in row)
         marks = ", ".join("?" for _ in row)
-        self._connection.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", values)
+        self._connection.execute(
+            f"INSERT INTO {table} ({columns}) VALUES ({marks}) {clause}", values
+        )
 
 
 @contextmanager

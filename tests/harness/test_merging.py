@@ -12,7 +12,7 @@ import yaml
 from harness import methods
 from harness.spec import ROLES
 from harness.steps import Step
-from harness.workers import Workers, run_step
+from harness.workers import Workers
 from maec.settings import TrainSettings
 from tests.harness.test_identity import SETTINGS, parts
 from tests.maec.checkpoints import llama, read, trained, write
@@ -45,7 +45,7 @@ def merged(
         return Step(kind="base", settings={"fingerprint": str(path)}, path=path)
 
     step = replace(step, inputs={part: stands_for(part) for part in step.inputs})
-    workers.pool.submit(run_step, step).result()
+    workers.submit(step).result()
     return read(step.folder)
 
 

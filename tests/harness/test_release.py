@@ -278,6 +278,7 @@ def test_a_set_of_an_older_schema_is_read_under_todays(
     before = store.placed(path)
     newer = (*schema.MIGRATIONS, "ALTER TABLE placements ADD COLUMN note VARCHAR DEFAULT 'new'")
     monkeypatch.setattr(released, "MIGRATIONS", newer)
+    monkeypatch.setattr(released, "RELEASED", len(newer))
     monkeypatch.setattr(schema, "MIGRATIONS", newer)
     pd.testing.assert_frame_equal(store.placed(path), before)
     with store.reader(path) as connection:

@@ -7,13 +7,12 @@ import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from pathlib import Path
-from types import SimpleNamespace
 
 import duckdb
 import pytest
 from rich.console import Console
 
-from harness.run import remembered_interrupt
+from harness.interrupt import remembered_interrupt
 from harness.run import run as run_here
 from harness.schedule import Schedule, urgency
 from harness.spec import load_matrix
@@ -143,14 +142,14 @@ def test_a_step_is_pending_until_its_result_was_given_though_its_artifact_exists
     futures: dict[str, Future] = {}
 
     class Pool:
-        def submit(self, _: object, step: Step) -> Future:
+        def submit(self, step: Step) -> Future:
             return futures.setdefault(step.key, Future())
 
     def exists(step: Step) -> None:
         step.folder.mkdir(parents=True)
         (step.folder / "manifest.json").write_text("{}")
 
-    schedule = Schedule([first, second], SimpleNamespace(pool=Pool()))
+    schedule = Schedule([first, second], Pool())
     assert schedule.pending == {first.key, second.key}
     exists(first)
     assert first.done

@@ -12,7 +12,7 @@ from harness.execute import execute
 from harness.spec import ROLES
 from harness.steps import Step
 from harness.streams import stored, streams, tensors
-from harness.workers import Workers, run_step
+from harness.workers import Workers
 from harness.world import EMBEDDED_BASE, merged_dtype
 from maec.checkpoint import open_checkpoint
 from maec.settings import TrainSettings
@@ -133,7 +133,7 @@ def test_a_streamed_merge_equals_the_artifact(
     values: dict,
 ) -> None:
     step = model(name, models, languages, abilities, **values)
-    workers.pool.submit(run_step, step).result()
+    workers.submit(step).result()
     theirs = read(step.folder)
     ours = streamed(step)
     assert ours.keys() == theirs.keys() == read(models["base"]).keys()
@@ -152,7 +152,7 @@ def test_a_merge_is_stored_and_streamed_in_the_dtype_of_its_base(
     step = model(name, coarse, ("te",))
     for part in step.walk():
         if not part.done:
-            workers.pool.submit(run_step, part).result()
+            workers.submit(part).result()
     theirs = read_torch(step.folder)
     assert {tensor.dtype for tensor in theirs.values()} == {torch.bfloat16}
     assert same_bits(dict(tensors(step)), theirs)

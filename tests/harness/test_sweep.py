@@ -21,6 +21,7 @@ from harness import cli, methods, store, sweep, tasks
 from harness import search as searching
 from harness.home import store_path
 from harness.identity import digest
+from harness.live import Answer
 from harness.run import run
 from harness.spec import ROLES, Matrix, load_matrix
 from harness.steps import Step
@@ -78,7 +79,7 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         pytest.fail("work began")
 
-    monkeypatch.setattr(searching, "Live", refuse)
+    monkeypatch.setattr(searching, "start_engine", refuse)
     monkeypatch.setattr(searching, "start_workers", refuse)
 
 
@@ -197,7 +198,6 @@ class Search:
     stop_after: int | None = None
     starts: int = 0
     asked: list[tasks.Task] = field(default_factory=list)
-    served: Path = Path()
     told: int = 0
 
     def __call__(self, matrix: Matrix, names: list[str], budget: int, **options: Any) -> list:
@@ -206,25 +206,23 @@ class Search:
         found = by_sweep(store.trials())
         return [found[entry.key] for entry in wanted]
 
-    def live(self, _: object) -> "Search":
+    @contextmanager
+    def engine(self, _: object) -> Iterator["Search"]:
         self.starts += 1
-        return self
+        yield self
 
-    def engine(self, _: Step) -> "Search":
-        return self
-
-    def switch(self, folder: Path) -> None:
-        self.served = folder
-
-    def ask(self, _: object, asked: list[tasks.Task]) -> dict[str, Any]:
+    def ask(self, _: Step, model: Step, asked: list[tasks.Task]) -> Future[Answer]:
         self.asked += asked
-        return {
+        results = {
             task.name: SimpleNamespace(
-                score=self.value(self.served, task.language),
+                score=self.value(model.folder, task.language),
                 items=[{"correct": True} for _ in task.docs],
             )
             for task in asked
         }
+        answer = Future()
+        answer.set_result(Answer(0.0, results=results))
+        return answer
 
 
 @pytest.fixture
@@ -233,7 +231,7 @@ def search(home: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
 
     @contextmanager
     def no_workers(*_: object) -> Iterator[Any]:
-        yield SimpleNamespace(reports=SimpleQueue(), pool=None)
+        yield SimpleNamespace(reports=SimpleQueue())
 
     def record(writer: store.Writer, trial: dict) -> None:
         if made.stop_after is not None and made.told >= made.stop_after:
@@ -243,10 +241,9 @@ def search(home: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
 
     real = store.Writer.record_trial
     monkeypatch.setattr(store.Writer, "record_trial", record)
-    monkeypatch.setattr(searching, "Live", made.live)
+    monkeypatch.setattr(searching, "start_engine", made.engine)
     monkeypatch.setattr(searching, "start_workers", no_workers)
     monkeypatch.setattr(searching, "stored", lambda step: [])
-    monkeypatch.setattr(searching, "streams", lambda step: False)
     return made
 
 
@@ -406,7 +403,9 @@ def test_what_a_trial_trained_is_recorded_however_late_its_manifest_comes_back(
     running: list[Future] = []
 
     class Pool:
-        def submit(self, _: object, step: Step) -> Future:
+        reports = SimpleQueue()
+
+        def submit(self, step: Step) -> Future:
             step.folder.mkdir(parents=True)
             (step.folder / "manifest.json").write_text("{}")
             running.append(Future())
@@ -414,7 +413,7 @@ def test_what_a_trial_trained_is_recorded_however_late_its_manifest_comes_back(
 
     @contextmanager
     def workers(*_: object) -> Iterator[Any]:
-        yield SimpleNamespace(reports=SimpleQueue(), pool=Pool())
+        yield Pool()
 
     real = searching.Schedule.ended
     calls = []

@@ -1,0 +1,47 @@
+"""What went wrong with one piece of work, in a form that another process can be told."""
+
+import traceback
+from pathlib import Path
+
+from maec.errors import InputError, NoSpace
+
+
+class Failed(Exception):
+    """A step or a cell failed: why, in one line, and whether it would fail again as it is.
+
+    What is not ``lasting`` is the machine's fault: a full disk, too little memory, no network.
+    """
+
+    def __init__(self, why: str, lasting: bool = True) -> None:
+        super().__init__(why, lasting)  # what it is pickled by
+        self.why = why
+        self.lasting = lasting
+
+    def __str__(self) -> str:
+        return self.why
+
+
+class Died(Failed):
+    """The process that was at work ended before it had an answer."""
+
+
+def failed(error: BaseException) -> Failed:
+    """What ``error`` means for the work that raised it."""
+    if isinstance(error, Failed):
+        return error
+    passing = any(
+        # torch is not imported to ask for its OutOfMemoryError
+        isinstance(e, OSError | MemoryError | NoSpace) or type(e).__name__ == "OutOfMemoryError"
+        for e in (error, error.__cause__)
+    )
+    why = " ".join(str(error).split())
+    if not isinstance(error, InputError):
+        why = ": ".join(filter(None, (type(error).__name__, why)))
+        frames = traceback.extract_tb(error.__traceback__)
+        why += "".join(f" ({Path(f.filename).name}, line {f.lineno})" for f in frames[-1:])
+    return Failed(why, lasting=not passing)
+
+
+def needs(label: str) -> str:
+    """Why a step fails that needs the failed one of that label."""
+    return f"needs a failed step: {label}"
