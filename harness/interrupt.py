@@ -2,14 +2,11 @@
 
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 SIGNALS = {
-    # a job in the background ignores Ctrl-C, and one under nohup the end of its terminal; they go
-    # on doing so
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGHUP: signal.SIG_DFL,
@@ -25,34 +22,38 @@ class Interrupted(KeyboardInterrupt):
         self.number = number
 
 
-@contextmanager
-def remembered_interrupt() -> Iterator[threading.Event]:
-    """An event that SIGNALS set, besides raising Interrupted.
+class Stop:
+    """Whether a signal asked for the end."""
 
-    Python drops an exception that is raised in a weakref callback or a destructor, and torch has
-    many of them: an interrupt that hits one would be lost, but for a traceback on the screen.
+    number: int | None = None
+
+    def check(self) -> None:
+        """Raise Interrupted if one did."""
+        if self.number is not None:
+            raise Interrupted(self.number)
+
+
+@contextmanager
+def heeded_signals() -> Iterator[Stop]:
+    """Until the block ends, SIGNALS raise nothing, but are there to be checked.
+
+    An exception at any moment would break a commit in two (DuckDB looks for signals, too), or get
+    lost in a destructor.
     """
-    asked = threading.Event()
-    report = sys.unraisablehook
+    stop = Stop()
 
     def ask(number: int, _: Any) -> None:
-        asked.set()
-        raise Interrupted(number)
+        stop.number = number
 
-    def report_others(dropped: Any) -> None:
-        if dropped.exc_type is not Interrupted:
-            report(dropped)
-
-    handled = [number for number, usual in SIGNALS.items() if signal.getsignal(number) == usual]
-    sys.unraisablehook = report_others
-    for number in handled:
+    # a job in the background ignores Ctrl-C, and goes on doing so
+    heeded = [number for number, usual in SIGNALS.items() if signal.getsignal(number) == usual]
+    for number in heeded:
         signal.signal(number, ask)
     try:
-        yield asked
+        yield stop
     finally:
-        for number in handled:
+        for number in heeded:
             signal.signal(number, SIGNALS[number])
-        sys.unraisablehook = report
 
 
 @contextmanager

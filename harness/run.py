@@ -10,7 +10,6 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from threading import Event
 from typing import Any
 
 import psutil
@@ -24,7 +23,7 @@ from harness.execute import versions
 from harness.failed import Failed
 from harness.fit import require_fit
 from harness.home import home
-from harness.interrupt import remembered_interrupt
+from harness.interrupt import Stop, heeded_signals
 from harness.live_status import LiveStatus
 from harness.plan import Cell, Plan, make_plan
 from harness.remaining import Remaining, model_name, name, remaining
@@ -77,7 +76,7 @@ def run(
     _require_reachable(refused)
     tasks.fetch(matrix, console)
     outcome = Outcome()
-    with remembered_interrupt() as asked, writer() as store:
+    with heeded_signals() as stop, writer() as store:
         _remove_leftovers()
         store.snapshot(now=True)  # a killed run may have left an older one
         plan = make_plan(matrix, wanted)
@@ -104,7 +103,7 @@ def run(
             try:
                 with board(console, live, left.steps, len(left.cells)) as shown:
                     book = _Book(plan, store, run_id, shown, outcome)
-                    _work(left, Schedule(left.steps, pool), scorer, book, asked)
+                    _work(left, Schedule(left.steps, pool), scorer, book, stop)
                 status = "failed" if outcome.failures else "done"
             finally:
                 store.finish_run(run_id, status, datetime.now(UTC), scorer.figures)
@@ -118,12 +117,11 @@ def _failed_before() -> dict[str, str]:
     return {entry["key"]: entry["message"] for entry in stores.failures() if entry["lasting"]}
 
 
-def _work(left: Remaining, schedule: Schedule, scorer: Scorer, book: "_Book", stop: Event) -> None:
+def _work(left: Remaining, schedule: Schedule, scorer: Scorer, book: "_Book", stop: Stop) -> None:
     """Alternate between what workers made and what the engine answered, until nothing is left."""
     cells, asked = left.cells, None
     while cells:
-        if stop.is_set():
-            raise KeyboardInterrupt
+        stop.check()
         for step, result in schedule.ended(timeout=0):
             book.step(step, result)
         book.reports(schedule)

@@ -6,9 +6,9 @@ sweep one of whose questions is a test question, before anything is evaluated.
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from threading import Event
 from typing import Any
 
 import optuna
@@ -22,7 +22,8 @@ from harness.execute import versions
 from harness.failed import Failed
 from harness.fit import require_fit
 from harness.identity import digest
-from harness.interrupt import remembered_interrupt
+from harness.interrupt import Stop, heeded_signals
+from harness.live import Answer
 from harness.run import record_artifact, worker_count
 from harness.schedule import Schedule
 from harness.spec import Matrix
@@ -30,6 +31,7 @@ from harness.steps import Step, missing
 from harness.store import Writer, writer
 from harness.streams import stored
 from harness.sweep import Sweep
+from harness.tasks import Task
 from harness.workers import start_workers
 
 STARTUP = 8
@@ -72,7 +74,7 @@ def run(
         Interrupted: a signal asked for the end.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with remembered_interrupt() as asked, writer() as store:
+    with heeded_signals() as stop, writer() as store:
         _keep_apart(matrix, wanted, store)
         # two entries that make the same models have one sweep between them
         distinct = {sweep.key: sweep for sweep in wanted}.values()
@@ -82,7 +84,7 @@ def run(
         _require_fit(matrix, lanes)
         try:
             workers = workers or worker_count(len(lanes))
-            return _search(matrix, lanes, store, console, workers, asked)
+            return _search(matrix, lanes, store, console, workers, stop)
         finally:
             store.snapshot(now=True)
 
@@ -93,22 +95,21 @@ def _search(
     store: Writer,
     console: Console,
     workers: int,
-    asked: Event,
+    stop: Stop,
 ) -> dict[str, str]:
     with (
         Progress(*COLUMNS, console=console) as progress,
         start_workers(workers, max(1, machine.cores() // workers)) as pool,
         start_engine(matrix.engine) as engine,
     ):
-        search = _Search(store, Schedule([], pool), engine)
+        search = _Search(store, Schedule([], pool), engine, stop)
         bars = [
             progress.add_task(lane.sweep.name, total=lane.tried + lane.left, completed=lane.tried)
             for lane in lanes
         ]
         running = True
         while running:
-            if asked.is_set():
-                raise KeyboardInterrupt
+            stop.check()
             running = search.advance(lanes)
             for lane, bar in zip(lanes, bars, strict=True):
                 progress.update(bar, completed=lane.tried + lane.begun)
@@ -181,10 +182,13 @@ def _open(sweep: Sweep, budget: int, store: Writer) -> _Lane:
 class _Search:
     """The engine, the worker processes and the store that all sweeps of a call share."""
 
-    def __init__(self, store: Writer, schedule: Schedule, engine: EngineProcess) -> None:
+    def __init__(
+        self, store: Writer, schedule: Schedule, engine: EngineProcess, stop: Stop
+    ) -> None:
         self._store = store
         self._schedule = schedule
         self._engine = engine
+        self._stop = stop
         self._made: dict[str, float] = {}
         self.failures: dict[str, str] = {}
 
@@ -246,7 +250,7 @@ class _Search:
         for languages in by_model.values():
             asked = {code: lane.sweep.tasks[code] for code in languages}
             model = lane.models[languages[0]]
-            answer = self._engine.ask(lane.sweep.base, model, list(asked.values())).result()
+            answer = self._answer(lane.sweep.base, model, list(asked.values()))
             for failure in answer.failures.values():
                 raise failure
             outcomes |= {code: answer.results[task.name] for code, task in asked.items()}
@@ -271,6 +275,12 @@ class _Search:
         lane.trial, lane.begun = None, 0.0
         lane.tried += 1
         lane.left -= 1
+
+    def _answer(self, base: Step, model: Step, tasks: Sequence[Task]) -> Answer:
+        answer = self._engine.ask(base, model, tasks)
+        while not wait([answer], timeout=0.25).done:
+            self._stop.check()
+        return answer.result()
 
 
 def _keys(step: Step) -> set[str]:
