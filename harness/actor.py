@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,11 @@ class Actor:
     def _start(self) -> None:
         self._pipe, theirs = _CONTEXT.Pipe()
         self._process = _CONTEXT.Process(target=_live, args=(theirs, *self._made))
+        # the process inherits the mask, which the tracker would lift if it had yet to start
+        resource_tracker.ensure_running()
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         self._process.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
 
     def _receive(self) -> tuple[str, Any]:
@@ -110,8 +115,7 @@ def _live(
     pipe: Connection, name: str, make: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> None:
     """The process: makes the object when it is first asked for something, and answers."""
-    os.setpgid(0, 0)  # its children can be ended with it, and Ctrl-C is the parent's alone
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.setpgid(0, 0)  # its children can be ended with it
     with suppress(OSError):
         Path("/proc/self/comm").write_text(name)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -324,3 +324,23 @@ def test_an_engine_starts_where_merges_were_compiled_before() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_an_engine_that_raised_in_the_midst_of_questions_says_so(
+    plain: engines.Engine, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lm_eval.api.instance import Instance
+
+    request = Instance("generate_until", {}, ("Q:", {"until": ["."], "max_gen_toks": 2}), 0)
+    plain.switch(models[0])
+    plain.lm.generate_until([request])
+    assert not plain.lm.broken
+
+    def fails(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("none left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plain.lm, "_model_generate", fails)
+        with pytest.raises(torch.OutOfMemoryError):
+            plain.lm.generate_until([request])
+    assert plain.lm.broken

@@ -5,20 +5,24 @@ Engine and workers are made up here, but for the processes that they live in.
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
+import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
 from harness import cli, engine_process, store, workers
+from harness import live as lives
 from harness.actor import Actor
 from harness.evaluate import Result
 from harness.failed import Died, Failed, failed
@@ -27,9 +31,11 @@ from harness.identity import digest
 from harness.live import Answer
 from harness.plan import make_plan
 from harness.run import Outcome, run
-from harness.spec import load_matrix
+from harness.spec import Engine, load_matrix
 from harness.steps import Step
 from harness.tasks import Task
+from harness.world import EMBEDDED_BASE
+from maec.errors import InputError, NoSpace
 from tests.harness.test_tasks import matrix_file
 
 FAULTS = "FAULTS"
@@ -236,6 +242,75 @@ def test_a_step_that_needs_a_failed_one_fails_and_an_engine_that_does_not_start_
     assert len(scores()) == 8
 
 
+@pytest.mark.parametrize(
+    ("error", "why", "lasting"),
+    [
+        (InputError("mend this"), "mend this", True),
+        (NoSpace("free some"), "free some", False),
+        (ZeroDivisionError("by\nzero"), "ZeroDivisionError: by zero", True),
+        (
+            torch.OutOfMemoryError("CUDA out of memory"),
+            "OutOfMemoryError: CUDA out of memory",
+            False,
+        ),
+        (Failed("as it was", False), "as it was", False),
+    ],
+)
+def test_a_failure_is_one_line_and_the_machines_fault_or_not(
+    error: Exception, why: str, lasting: bool
+) -> None:
+    found = pickle.loads(pickle.dumps(failed(error)))
+    assert (str(found), found.lasting) == (why, lasting)
+
+
+class Whole:
+    """A real :class:`harness.live.Live` on an engine that is none."""
+
+    start_seconds = 1.0
+
+    def __init__(self) -> None:
+        self.lm = SimpleNamespace(broken=False)
+        self.asked: list[list[str]] = []
+
+    def switch(self, path: Path) -> float:
+        return 0.1
+
+    def stop(self) -> None:
+        self.lm = None
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_where_one_task_fails_each_is_asked_alone_and_never_an_engine_that_broke(
+    monkeypatch: pytest.MonkeyPatch, inside: bool
+) -> None:
+    started: list[Whole] = []
+
+    def start(*_: object) -> Whole:
+        started.append(Whole())
+        return started[-1]
+
+    def evaluate(engine: Whole, names: Sequence[str]) -> dict[str, str]:
+        assert not engine.lm.broken
+        engine.asked.append(list(names))
+        if "bad" in names:
+            engine.lm.broken = inside
+            raise ZeroDivisionError("no answers")
+        return {name: f"result of {name}" for name in names}
+
+    monkeypatch.setattr(lives, "start", start)
+    monkeypatch.setattr(lives, "evaluate", evaluate)
+    monkeypatch.setattr(lives.Live, "_load", lambda _, tasks: [task.name for task in tasks])
+    base = Step("base", {}, path=EMBEDDED_BASE)
+    tasks = [SimpleNamespace(name=name) for name in ("one", "bad", "two")]
+    answer = lives.Live(Engine()).answer(base, base, tasks)
+    assert answer.results == {"one": "result of one", "two": "result of two"}
+    assert answer.failures["bad"].why.startswith("ZeroDivisionError: no answers (test_faults.py, ")
+    together, alone = ["one", "bad", "two"], [["one"], ["bad"], ["two"]]
+    asked = [[together], alone[:2], alone[2:]] if inside else [[together, *alone]]
+    assert [engine.asked for engine in started] == asked
+    assert all(engine.lm is None for engine in started[:-1])
+
+
 class Echo:
     def say(self, what: object) -> object:
         go_wrong("say")
@@ -247,11 +322,9 @@ def test_an_actor_that_died_idle_is_replaced_and_one_that_is_stopped_is_not(
 ) -> None:
     actor = Actor("echo", Echo)
     assert actor.call("say", 1) == 1
-    (process,) = psutil.Process().children()[-1:]
-    assert process.name() == "echo"
+    (process,) = [child for child in psutil.Process().children() if child.name() == "echo"]
     process.kill()
-    while process.status() != psutil.STATUS_ZOMBIE:
-        time.sleep(0.01)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     assert actor.call("say", 2) == 2
     faults({"say": "killed once"})
     with pytest.raises(Died, match="was killed"):

@@ -269,6 +269,32 @@ def test_a_migrated_store_takes_what_a_new_one_takes(old: dict[str, list[tuple]]
         writer.commit_cell(cell("v"), items("v", [True]))
 
 
+def test_a_store_of_the_second_schema_keeps_what_it_holds_and_remembers_failures(
+    old: dict[str, list[tuple]],
+) -> None:
+    with duckdb.connect(str(store_path())) as connection:
+        connection.execute(schema.MIGRATIONS[1])
+        connection.execute("UPDATE schema_version SET version = 2")
+    failure = {
+        "key": "t", "what": "cell", "label": "tv te", "message": "KeyError", "lasting": True,
+        "run_id": "r", "created": datetime.now(UTC),
+    }  # fmt: skip
+    with store.writer() as writer:
+        for message in ("KeyError", "ValueError"):
+            writer.record_failure({**failure, "message": message})
+            writer.record_failure({**failure, "key": message})
+        writer.forget_failures(["KeyError", "no such"])
+        writer.snapshot(now=True)
+    found = {entry["key"]: entry for entry in store.failures()}
+    assert found.keys() == {"t", "ValueError"}
+    assert (found["t"]["times"], found["t"]["message"]) == (2, "ValueError")
+    with store.writer() as writer:
+        writer.commit_cell(cell("t"), items("t", [True]))
+        writer.snapshot(now=True)
+    assert [entry["key"] for entry in store.failures()] == ["ValueError"]
+    assert len(store.placed()) == len(old["placements"])
+
+
 def test_a_migration_that_fails_leaves_the_store_as_it_was(
     old: dict[str, list[tuple]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
