@@ -15,7 +15,7 @@ from harness.execute import execute
 from harness.failed import Died
 from harness.steps import Step
 
-GRACE = 5.0
+GRACE = 2.0
 """Seconds that a step which is interrupted has to remove what it has half done."""
 
 UNTIDY = "ignore::UserWarning:multiprocessing.resource_tracker"

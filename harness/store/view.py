@@ -233,6 +233,18 @@ def progress(path: Path) -> list[dict[str, Any]]:
         return _records(connection, query, []) if connection else []
 
 
+def failures(path: Path) -> list[dict[str, Any]]:
+    """What failed and was not done since, newest first: label, message, lasting, times, created.
+
+    ``lasting`` is what would fail again as it is, and is not tried by itself.
+    """
+    query = """
+        SELECT label, message, lasting, times, created FROM failures ORDER BY created DESC, label
+    """
+    with reader(path) as connection:
+        return _records(connection, query, []) if connection else []
+
+
 def _frame(path: Path, query: str, values: list[Any], columns: Sequence[str]) -> pd.DataFrame:
     with reader(path) as connection:
         if connection is None:

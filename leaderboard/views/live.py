@@ -25,7 +25,7 @@ SIGNS = {
 
 NEXT = {
     "killed": "It was killed: `harness run` goes on where it was.",
-    "failed": "Some of the work failed: `harness run` says which, and tries it again.",
+    "failed": "Some of the work failed; see below.",
     "interrupted": "It was interrupted: `harness run` goes on where it was.",
 }
 
@@ -58,6 +58,17 @@ def _runs() -> None:
     st.subheader("Runs")
     for run in [run for run in found if run["status"] != "running"][:20]:
         _ended(run)
+    _failed(data.ask(view.failures, path))
+
+
+def _failed(failures: list[dict[str, Any]]) -> None:
+    if not failures:
+        return
+    st.subheader("Failed")
+    st.caption("The next run tries again what is marked so; the rest, with `--retry-failed`.")
+    for failure in failures[:20]:
+        again = "" if failure["lasting"] else ":material/refresh: "
+        st.markdown(f"{again}**{plain(failure['label'])}**: {plain(failure['message'])}")
 
 
 def _running(run: dict[str, Any], status: dict[str, Any] | None) -> None:

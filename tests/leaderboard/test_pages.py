@@ -184,10 +184,17 @@ def test_live_shows_what_the_run_itself_says(home: Path, opened: Open, killed: b
         assert any("<b>te</b>" in block.value for block in app.code)
 
 
-def test_live_shows_what_is_done_and_left(home: Path, opened: Open) -> None:
+def test_live_shows_what_is_done_and_left_and_what_failed(home: Path, opened: Open) -> None:
     fill(missing=[("maec", "science", "te", 1)])
     begin_another_run()
+    failure = {"what": "cell", "lasting": True, "run_id": "run-2", "created": datetime.now(UTC)}
+    with store.writer() as writer:
+        for key, label in (("k", "maec te"), ("l", "tv te")):
+            writer.record_failure({**failure, "key": key, "label": label, "message": "<b>no</b>"})
+        writer.forget_failures(["l"])
+        writer.snapshot(now=True)
     app = opened("live")
+    assert "**maec te**: \\<b\\>no" in said(app) and "tv te" not in said(app)
     assert [
         metric.value.rsplit(" ", 2)[0] if "min" in metric.value else metric.value
         for metric in app.metric
