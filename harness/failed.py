@@ -1,9 +1,13 @@
 """What went wrong with one piece of work, in a form that another process can be told."""
 
+import errno
+import os
 import traceback
 from pathlib import Path
 
 from maec.errors import InputError, NoSpace
+
+_LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM)
 
 
 class Failed(Exception):
@@ -29,17 +33,25 @@ def failed(error: BaseException) -> Failed:
     """What ``error`` means for the work that raised it."""
     if isinstance(error, Failed):
         return error
-    passing = any(
-        # torch is not imported to ask for its OutOfMemoryError
-        isinstance(e, OSError | MemoryError | NoSpace) or type(e).__name__ == "OutOfMemoryError"
-        for e in (error, error.__cause__)
-    )
     why = " ".join(str(error).split())
     if not isinstance(error, InputError):
         why = ": ".join(filter(None, (type(error).__name__, why)))
         frames = traceback.extract_tb(error.__traceback__)
         why += "".join(f" ({Path(f.filename).name}, line {f.lineno})" for f in frames[-1:])
-    return Failed(why, lasting=not passing)
+    return Failed(why, lasting=not (_of_machine(error) or _of_machine(error.__cause__)))
+
+
+def _of_machine(error: BaseException | None) -> bool:
+    """Whether the machine is to blame, by the error's type, or by the system's words in it.
+
+    Libraries in Rust and C++ have errors of their own for what the system told them.
+    """
+    return (
+        isinstance(error, OSError | MemoryError | NoSpace)
+        # torch is not imported to ask for it
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(os.strerror(number) in str(error) for number in _LACKS)
+    )
 
 
 def needs(label: str) -> str:

@@ -185,7 +185,8 @@ def writer() -> Iterator[Writer]:
     """Open the store for writing, making it when it is not there.
 
     Raises:
-        InputError: another process writes, or the file is no store of this version.
+        InputError: another process writes, or the file is no store of this version; or, at any
+            time, it cannot be written any more. What was committed is kept.
     """
     path = store_path()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -198,6 +199,11 @@ def writer() -> Iterator[Writer]:
     try:
         prepare(connection, path)
         yield Writer(connection)
+    except (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException) as error:
+        raise InputError(
+            f"{path}: cannot be written ({' '.join(str(error).split())}); what is in it is kept: "
+            "make room, or mend the disk, and run the same command again"
+        ) from error
     finally:
         connection.close()
 
