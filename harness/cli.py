@@ -11,13 +11,13 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from harness import cli_release
+from harness import cli_doctor, cli_release
 from maec.errors import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-OWN_FOLDERS = ("artifacts", "cache", "questions", "tasks", "training", "verify")
+OWN_FOLDERS = ("artifacts", "cache", "questions", "records", "tasks", "training", "verify")
 """What the harness makes in MAEC_HOME; nothing else there is ever deleted."""
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app = typer.Typer(
     help="Run a matrix of models × abilities × languages and read its scores.",
 )
 app.add_typer(cli_release.app)
+app.add_typer(cli_doctor.app)
 
 MatrixFile = Annotated[Path, typer.Argument(metavar="MATRIX", help="Matrix file (YAML).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -329,6 +330,8 @@ def clean(
     from harness import store
     from harness.home import home
     from harness.live_status import NAME as LIVE
+    from harness.store.lock import NAME as LOCK
+    from harness.store.lock import alone
 
     overview = store.overview()
     if not home().is_dir():
@@ -339,12 +342,12 @@ def clean(
     if not yes and not typer.confirm(question):
         print("kept everything")
         return
-    with store.writer():  # nobody else may be writing
-        pass
-    for path in (home() / name for name in OWN_FOLDERS):
-        shutil.rmtree(path, ignore_errors=True)
-    for path in (*home().glob("*.duckdb"), *home().glob("*.duckdb.wal"), home() / LIVE):
-        path.unlink(missing_ok=True)
+    with alone():
+        for path in (home() / name for name in OWN_FOLDERS):
+            shutil.rmtree(path, ignore_errors=True)
+        stores = (*home().glob("*.duckdb"), *home().glob("*.duckdb.wal"))
+        for path in (*stores, home() / LIVE, home() / LOCK):
+            path.unlink(missing_ok=True)
     print(f"deleted {held}all artifacts in {home()}")
 
 

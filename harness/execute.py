@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import world
+from harness import artifacts, world
 from harness.fetch import fetch
 from harness.home import home
 from harness.steps import PACK, Step
@@ -27,7 +27,6 @@ from maec.errors import InputError
 from maec.folder import new_folder
 from maec.provenance import known_corpora
 from maec.settings import TrainSettings
-from maec.tensors import read_json
 
 if TYPE_CHECKING:
     from maec.recipe import Recipe
@@ -46,6 +45,7 @@ def execute(step: Step, progress: Progress | None = None) -> dict[str, Any]:
     ``progress`` is called with (done, total), in optimiser steps, by steps that train.
 
     Raises:
+        Damaged: an input is no longer what was written.
         InputError: the inputs do not fit together.
         RuntimeError: a merge is not reproducible here, or its result is not a usable model.
     """
@@ -53,6 +53,8 @@ def execute(step: Step, progress: Progress | None = None) -> dict[str, Any]:
     _reset_peak_memory()
     target = step.folder
     before = _commit(target)
+    for part in step.inputs.values():
+        artifacts.require_sound(part)
     # a folder without manifest is what an older, interrupted program left; one with links to what
     # is gone from the hub's cache is fetched again
     if target.is_dir() and not step.done:
@@ -80,15 +82,16 @@ def execute(step: Step, progress: Progress | None = None) -> dict[str, Any]:
             "created": datetime.now(UTC).isoformat(),
             **details,
         }
+        manifest = artifacts.sealed(manifest, folder)
         text = json.dumps(manifest, indent=1, ensure_ascii=False)
-        (folder / "manifest.json").write_text(text, encoding="utf-8")
+        (folder / artifacts.MANIFEST).write_text(text, encoding="utf-8")
     return manifest
 
 
 def _commit(folder: Path) -> str | None:
     """The commit of a hub that was fetched into ``folder`` before."""
-    manifest = folder / "manifest.json"
-    return read_json(manifest).get("commit") if manifest.is_file() else None
+    found = (manifest.get("commit") for manifest in artifacts.before(folder))
+    return next(filter(None, found), None)
 
 
 def _all_corpora(step: Step, read: Sequence[Any]) -> list[Any]:

@@ -5,7 +5,7 @@ import os
 import traceback
 from pathlib import Path
 
-from maec.errors import InputError, NoSpace
+from maec.errors import Damaged, InputError, NoSpace
 
 _LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM)
 
@@ -13,7 +13,8 @@ _LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM)
 class Failed(Exception):
     """A step or a cell failed: why, in one line, and whether it would fail again as it is.
 
-    What is not ``lasting`` is the machine's fault: a full disk, too little memory, no network.
+    What is not ``lasting`` is the machine's fault: a full disk, too little memory, no network, a
+    damaged file.
     """
 
     def __init__(self, why: str, lasting: bool = True) -> None:
@@ -47,7 +48,7 @@ def _of_machine(error: BaseException | None) -> bool:
     Libraries in Rust and C++ have errors of their own for what the system told them.
     """
     return (
-        isinstance(error, OSError | MemoryError | NoSpace)
+        isinstance(error, OSError | MemoryError | NoSpace | Damaged)
         # torch is not imported to ask for it
         or type(error).__name__ == "OutOfMemoryError"
         or any(os.strerror(number) in str(error) for number in _LACKS)

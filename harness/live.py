@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 
+from harness.artifacts import require_sound
 from harness.engine import Engine, start
 from harness.evaluate import Questions, Result, evaluate, load, together
 from harness.failed import Failed, failed
 from harness.spec import Engine as Settings
 from harness.steps import Step
-from harness.streams import tensors
+from harness.streams import stored, tensors
 from harness.tasks import Task
+from maec.errors import Damaged
 
 
 @dataclass(frozen=True)
@@ -54,25 +56,29 @@ class Live:
             self._engine.stop()
             self._engine = None
         if self._engine is None:
+            require_sound(base)
             self._engine, self._size = start(self._settings, base.folder), size
 
     def answer(self, base: Step, model: Step, tasks: Sequence[Task]) -> Answer:
         """Serve a model, from its artifact or made on the way, and ask it the questions of tasks.
 
-        Where one task of several fails, each is asked by itself.
+        Where one task of several fails, each is asked by itself; of a damaged model, none.
         """
         self.start(base)
         try:
             return self._ask(model, tasks)
         except Exception as error:
-            why = failed(error)
-        if len(tasks) == 1:
-            return Answer(self._engine.start_seconds, failures={tasks[0].name: why})
+            why, damaged = failed(error), isinstance(error, Damaged)
+        if damaged or len(tasks) == 1:
+            names = [task.name for task in tasks]
+            return Answer(self._engine.start_seconds, failures=dict.fromkeys(names, why))
         alone = (self.answer(base, model, [task]) for task in tasks)
         return reduce(Answer.__add__, alone)
 
     def _ask(self, model: Step, tasks: Sequence[Task]) -> Answer:
         engine = self._engine
+        for part in [model] if model.done else stored(model):
+            require_sound(part)
         if model.done:
             switching = engine.switch(model.folder)
         else:

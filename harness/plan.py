@@ -3,8 +3,7 @@
 Nothing runs here, and neither torch nor vLLM is imported: planning costs a fraction of a second.
 """
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from harness import methods, store, tasks, world
+from harness import artifacts, methods, store, tasks, world
 from harness.identity import digest, identity
 from harness.parts import Given, Parts
 from harness.spec import Matrix, MethodEntry
@@ -63,16 +62,20 @@ class Plan:
 
     matrix: Matrix
     cells: list[Cell]
-    fingerprints: Mapping[str, str]
+    fingerprints: dict[str, str]
     scored: frozenset[str]
 
     def fingerprint(self, step: Step) -> str | None:
         """Of the step's checkpoint; None while it was never made."""
         known = self.fingerprints.get(step.key) or step.settings.get("fingerprint")
         if known is None and step.done:
-            manifest = json.loads((step.folder / "manifest.json").read_text(encoding="utf-8"))
-            known = manifest.get("fingerprint")
+            known = artifacts.manifest(step.folder).get("fingerprint")
         return known
+
+    def made(self, step: Step, fingerprint: str | None) -> None:
+        """Take it from here on that the step's artifact is the one that was just made."""
+        if fingerprint is not None:
+            self.fingerprints[step.key] = fingerprint
 
     def key(self, cell: Cell) -> str | None:
         """Of the cell's score; None while its model was never made or its questions not fetched."""

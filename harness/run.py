@@ -5,7 +5,6 @@ moment and started again. What fails is recorded, and the rest goes on.
 """
 
 import secrets
-import shutil
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from harness import machine, methods, tasks
+from harness import artifacts, machine, methods, tasks
 from harness import store as stores
 from harness.board import Board, board
 from harness.engine_process import start_engine
@@ -24,6 +23,7 @@ from harness.failed import Failed
 from harness.fit import require_fit
 from harness.home import home
 from harness.interrupt import Stop, heeded_signals
+from harness.leftovers import remove_leftovers
 from harness.live_status import LiveStatus
 from harness.plan import Cell, Plan, make_plan
 from harness.remaining import Remaining, model_name, name, remaining
@@ -77,9 +77,10 @@ def run(
     tasks.fetch(matrix, console)
     outcome = Outcome()
     with heeded_signals() as stop, writer() as store:
-        _remove_leftovers()
+        remove_leftovers()
         store.snapshot(now=True)  # a killed run may have left an older one
         plan = make_plan(matrix, wanted)
+        _record_made(plan, store)
         _claim_questions(plan, store)
         store.place(matrix.name, _placements(plan))
         if retry_failed:
@@ -168,6 +169,7 @@ class _Book:
         """A step was made, or failed."""
         if not isinstance(result, Failed):
             record_artifact(self.store, step, result)
+            self.plan.made(step, result["fingerprint"])
             self.shown.made(step, result["seconds"])
             return
         self.shown.failed(step.label, result.why, step=step)
@@ -219,6 +221,13 @@ def record_artifact(store: Writer, step: Step, manifest: dict[str, Any]) -> None
             "created": datetime.now(UTC),
         }
     )
+
+
+def _record_made(plan: Plan, store: Writer) -> None:
+    """Remember artifacts that were made when a run was killed."""
+    made = {step.key: step for step in plan.steps if step.path is None and step.done}
+    for key in made.keys() - store.artifacts():
+        record_artifact(store, made[key], artifacts.manifest(made[key].folder))
 
 
 def _begin(store: Writer, matrix: Matrix) -> str:
@@ -273,18 +282,6 @@ def _placements(plan: Plan) -> list[dict[str, Any]]:
         }
         for cell in plan.cells
     ]
-
-
-def _remove_leftovers() -> None:
-    """Scratch of runs that were killed; safe, since this process holds the store."""
-    for pattern in (
-        "artifacts/*/.partial-*",
-        "tasks/.partial-*",
-        "questions/.partial-*",
-        "*.partial",
-    ):
-        for path in home().glob(pattern):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _require_space(plan: Plan) -> None:

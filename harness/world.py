@@ -20,7 +20,7 @@ from harness.steps import Place, Step
 from maec import adapter
 from maec.checkpoint import Checkpoint, fingerprint, open_checkpoint
 from maec.compatible import require_compatible
-from maec.errors import InputError
+from maec.errors import Damaged, InputError
 from maec.hub import as_source, repo_and_revision
 from maec.tensors import TORCH_NAME, open_tensors, read_json
 
@@ -106,6 +106,16 @@ def _local(path: Path, label: str, where: str) -> Step:
     with _told(where):
         found = _finite_fingerprint(path, _states(open_checkpoint(path)))
     return Step(kind="base", settings={"fingerprint": found}, label=label, path=path)
+
+
+def require_as_planned(base: Step) -> None:
+    """Raise Damaged unless the local checkpoint of a ``base`` step still has its weights."""
+    try:
+        found = _finite_fingerprint(base.folder, _states(open_checkpoint(base.folder)))
+    except InputError as error:
+        raise Damaged(str(error)) from None
+    if found != base.settings["fingerprint"]:
+        raise Damaged(f"{base.folder}: its weights changed during the run; run again to plan anew")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from blake3 import blake3
 from rich.filesize import decimal
 
 from maec.errors import InputError, NoSpace
@@ -66,6 +67,40 @@ def write_file(path: Path, text: str, option: str) -> None:
         raise InputError(
             f"{path}: cannot be written: {reason}; name another file with {option}"
         ) from None
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Write `content` to `path`: safely on the disk when this returns, else what was there before.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f"{SCRATCH}{path.name}-{secrets.token_hex(4)}")
+    try:
+        scratch.write_bytes(content)
+        _sync_entry(scratch)
+        os.replace(scratch, path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+    _sync_entry(path.parent)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Every file and link below `folder`, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.is_symlink() or path.is_file())
+
+
+def digests(folder: Path, but: str | None = None) -> dict[str, str]:
+    """BLAKE3, in hex, of every file below `folder` by its path there, `but` for one of them."""
+    names = {file.relative_to(folder).as_posix(): file for file in files_in(folder)}
+    return {name: digest_of(file) for name, file in names.items() if name != but}
+
+
+def digest_of(file: Path) -> str:
+    """BLAKE3 of a file, in hex."""
+    return blake3(max_threads=blake3.AUTO).update_mmap(file).hexdigest()
 
 
 def require_new(path: Path) -> None:

@@ -131,6 +131,7 @@ assert not heavy, heavy
             ["add-language"],
             ["status"],
             ["clean"],
+            ["doctor"],
         ),
     ],
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 
 from harness.home import results
+from harness.store.check import contradictions
 from harness.store.release import (
     MANIFEST,
     TABLES,
@@ -22,22 +23,6 @@ from harness.store.release import (
 )
 from maec.errors import InputError
 from maec.folder import new_folder, require_new, require_space
-
-_BROKEN = {
-    "a score in placements.parquet is not in cells.parquet": """
-        SELECT p.cell FROM placements p ANTI JOIN cells c ON c.key = p.cell
-        WHERE p.cell IS NOT NULL""",
-    "a cell has another number of items than it says": """
-        SELECT c.key FROM cells c LEFT JOIN items i ON i.cell = c.key
-        GROUP BY c.key, c.n HAVING count(i.item) <> c.n""",
-    "items belong to no cell": "SELECT i.cell FROM items i ANTI JOIN cells c ON c.key = i.cell",
-    "a score is not the share of its items that are right": """
-        SELECT c.key FROM cells c JOIN items i ON i.cell = c.key
-        GROUP BY c.key, c.score HAVING abs(c.score - avg(i.correct::INT)) > 1e-6""",
-    "a cell's run is not in runs.parquet": """
-        SELECT c.key FROM cells c ANTI JOIN runs r USING (run_id)""",
-}
-"""What makes no sense in a set, whatever its hashes; a query for the cells of which it is true."""
 
 
 def bring_in(folder: Path, name: str | None = None) -> Path:
@@ -58,7 +43,7 @@ def bring_in(folder: Path, name: str | None = None) -> Path:
     path = results() / name
     require_new(path)
     with open_release(folder) as connection:
-        _require_consistent(folder, manifest, connection)
+        require_consistent(folder, manifest, connection)
     require_space(path, manifest.nbytes)
     with new_folder(path) as scratch:
         for file, entry in manifest.files.items():
@@ -70,9 +55,10 @@ def bring_in(folder: Path, name: str | None = None) -> Path:
     return path
 
 
-def _require_consistent(
+def require_consistent(
     folder: Path, manifest: Manifest, connection: duckdb.DuckDBPyConnection
 ) -> None:
+    """Raise InputError unless the set in ``folder``, opened, holds what its manifest says."""
     for table in TABLES:
         (rows,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
         if rows != manifest.rows(table):
@@ -80,6 +66,5 @@ def _require_consistent(
                 f"{folder}: {table} has {rows} rows where the manifest has {manifest.rows(table)}; "
                 "get the set again"
             )
-    for what, query in _BROKEN.items():
-        if found := connection.execute(f"{query} LIMIT 1").fetchone():
-            raise InputError(f"{folder}: {what}: '{found[0]}'; get the set again")
+    for what, cells in contradictions(connection).items():
+        raise InputError(f"{folder}: {what}: '{min(cells)}'; get the set again")

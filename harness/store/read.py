@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.home import snapshot_path
 from harness.store.release import open_release
-from harness.store.schema import MIGRATIONS, damaged, prepare, quote, version_of
+from harness.store.schema import MIGRATIONS, prepare, quote, refusal, version_of
 from maec.errors import InputError
 
 _BY_WORDS = """
@@ -37,7 +37,7 @@ def reader(path: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection | Non
     try:
         connection = open_release(path) if path.is_dir() else _readable(path)
     except duckdb.Error as error:
-        raise InputError(damaged(path, error)) from None
+        raise InputError(refusal(path, error)) from None
     try:
         yield connection
     finally:

@@ -110,9 +110,32 @@ def version_of(connection: duckdb.DuckDBPyConnection) -> int | None:
     return found[0] if found else None
 
 
-def damaged(path: Path, error: Exception) -> str:
+def is_damage(error: duckdb.Error) -> bool:
+    """Whether an error says that a file is not what DuckDB wrote; its words alone tell."""
+    words = str(error).lower()
+    return any(said in words for said in _DAMAGE)
+
+
+_DAMAGE = ("corrupt", "could not read enough bytes", "not a valid duckdb database")
+
+
+def refusal(path: Path, error: duckdb.Error) -> str:
+    """Why a file could not be opened or read, and what to do, in one line."""
     reason = " ".join(str(error).split())[:200]
-    return f"{path}: this is not a readable store; move it away and run again ({reason})"
+    if is_damage(error):
+        return (
+            f"{path}: this is not a readable store; `harness doctor --repair` restores it from "
+            f"what lies beside it ({reason})"
+        )
+    return f"{path}: cannot be opened; is another program using it? ({reason})"
+
+
+def unwritable(path: Path, reason: object) -> str:
+    """What to say where a commit is not possible, in one line."""
+    return (
+        f"{path}: cannot be written ({' '.join(str(reason).split())}); what was committed is kept: "
+        "make room, or mend the disk, and run the same command again"
+    )
 
 
 def quote(path: Path) -> str:

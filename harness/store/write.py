@@ -5,21 +5,24 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import duckdb
 import pandas as pd
 
 from harness.home import snapshot_path, store_path
+from harness.store import records
+from harness.store.lock import alone
 from harness.store.read import sweep_trials
-from harness.store.schema import damaged, prepare, quote
+from harness.store.schema import is_damage, prepare, quote, refusal, unwritable
 from maec.errors import InputError
 
 _ITEM_COLUMNS = [
     *("cell", "item", "id", "words", "prompt", "output", "extracted", "gold"),
     *("correct", "choices", "loglikelihoods", "filtered"),
 ]
+
+_UNWRITABLE = (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException)
 
 SNAPSHOT_SHARE = 0.05
 """At most this share of a run's time goes into snapshots."""
@@ -33,14 +36,18 @@ class Writer:
         self._snapshot_after = 0.0
 
     def begin_run(self, run: Mapping[str, Any]) -> None:
-        self._insert("runs", {**run, "status": "running"})
+        with self._transaction():
+            self._insert("runs", {**run, "status": "running"})
+            records.keep(self._connection, "runs", run["run_id"])
 
     def finish_run(self, run_id: str, status: str, finished: Any, engine: Mapping | None) -> None:
         """Record how a run ended: done, failed or interrupted."""
-        self._connection.execute(
-            "UPDATE runs SET status = ?, finished = ?, engine = ? WHERE run_id = ?",
-            [status, finished, _json(engine) if engine else None, run_id],
-        )
+        with self._transaction():
+            self._connection.execute(
+                "UPDATE runs SET status = ?, finished = ?, engine = ? WHERE run_id = ?",
+                [status, finished, _json(engine) if engine else None, run_id],
+            )
+            records.keep(self._connection, "runs", run_id)
 
     def record_artifact(self, artifact: Mapping[str, Any]) -> None:
         """Remember an artifact's manifest; a second time replaces the first."""
@@ -49,12 +56,18 @@ class Writer:
             self._insert("artifacts", artifact)
             self.forget_failures([artifact["key"]])
 
+    def artifacts(self) -> set[str]:
+        """Keys of all artifacts that were ever recorded."""
+        rows = self._connection.execute("SELECT key FROM artifacts").fetchall()
+        return {key for (key,) in rows}
+
     def commit_cell(self, cell: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> None:
         """Add a score and its items in one transaction: both are there, or neither is."""
         with self._transaction():
             self._insert("cells", cell)
             self._insert_frame("items", pd.DataFrame(items, columns=_ITEM_COLUMNS))
             self.forget_failures([cell["key"]])
+            records.keep(self._connection, "cells", cell["key"])
 
     def record_failure(self, failure: Mapping[str, Any]) -> None:
         """Remember that a step or a cell failed, and how often it did; success forgets it."""
@@ -94,7 +107,9 @@ class Writer:
                 f"{where}: {taken} of these {split} questions are {other} questions in "
                 f"{store_path()}; nothing is tuned on test questions: give other ones"
             )
-        self._insert_frame("questions", frame, "ANTI JOIN questions USING (question)")
+        with self._transaction():
+            self._insert_frame("questions", frame, "ANTI JOIN questions USING (question)")
+            records.keep(self._connection, "questions", split)
 
     def _taken(self, frame: pd.DataFrame) -> int:
         """How many of the questions in ``frame`` belong to another split than it says."""
@@ -120,10 +135,13 @@ class Writer:
             self._insert_frame(
                 "sweep_questions", pd.DataFrame({"sweep": sweep["key"], "question": asked})
             )
+            records.keep(self._connection, "sweeps", sweep["key"])
 
     def record_trial(self, trial: Mapping[str, Any]) -> None:
         """Add one point of a sweep's curve."""
-        self._insert("trials", trial)
+        with self._transaction():
+            self._insert("trials", trial)
+            records.keep(self._connection, "sweeps", trial["sweep"])
 
     def trials(self, sweep: str) -> list[dict[str, Any]]:
         """The points of a sweep so far, in the order in which they were tried."""
@@ -135,6 +153,10 @@ class Writer:
             self._connection.execute(
                 "UPDATE placements SET cell = ? WHERE matrix = ? AND row = ?", [cell, matrix, row]
             )
+
+    def renew_records(self) -> None:
+        """Write the records that are missing or damaged."""
+        records.renew(self._connection)
 
     def snapshot(self, *, now: bool = False) -> None:
         """Replace the readers' copy, unless that was done too recently to be worth the time."""
@@ -185,35 +207,31 @@ def writer() -> Iterator[Writer]:
     """Open the store for writing, making it when it is not there.
 
     Raises:
-        InputError: another process writes, or the file is no store of this version; or, at any
-            time, it cannot be written any more. What was committed is kept.
+        InputError: another process writes, or the file is damaged or of a newer version; or, at
+            any time, it cannot be written any more. What was committed is kept.
     """
+    with alone(), opened() as store:
+        yield store
+
+
+@contextmanager
+def opened() -> Iterator[Writer]:
+    """What :func:`writer` does, for a process that is :func:`~harness.store.lock.alone`."""
     path = store_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         connection = duckdb.connect(str(path))
     except duckdb.Error as error:
-        # a lock that another process holds is told from a damaged file by DuckDB's words alone
-        locked = isinstance(error, duckdb.IOException) and "lock" in str(error).lower()
-        raise InputError((_busy if locked else damaged)(path, error)) from None
+        raise InputError(refusal(path, error)) from None
     try:
-        prepare(connection, path)
-        yield Writer(connection)
-    except (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException) as error:
-        raise InputError(
-            f"{path}: cannot be written ({' '.join(str(error).split())}); what is in it is kept: "
-            "make room, or mend the disk, and run the same command again"
-        ) from error
-    finally:
-        connection.close()
-
-
-def _busy(path: Path, error: Exception) -> str:
-    reason = " ".join(str(error).split())
-    return (
-        f"{path}: another run writes to this store; wait for it, or name another MAEC_HOME "
-        f"({reason})"
-    )
+        with connection:
+            prepare(connection, path)
+            yield Writer(connection)
+    except duckdb.Error as error:
+        if is_damage(error):  # of a block, that shows when it is first read
+            raise InputError(refusal(path, error)) from None
+        if isinstance(error, _UNWRITABLE):
+            raise InputError(unwritable(path, error)) from error
+        raise
 
 
 def _json(value: Any) -> str:

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.artifacts import damage, sealed
 from harness.home import questions_path
 from harness.identity import digest
 from harness.quiet import quiet
@@ -21,8 +22,9 @@ from harness.tasks import files
 from harness.tasks.asked import is_numeric
 from harness.tasks.builtin import Builtin, Function
 from harness.tasks.task import Doc, question
-from maec.errors import InputError
+from maec.errors import Damaged, InputError
 from maec.folder import new_folder
+from maec.tensors import read_json
 
 _MANIFEST = "manifest.json"
 _SPLITS = ("training_split", "validation_split", "test_split", "fewshot_split")
@@ -76,13 +78,19 @@ class Source:
         """The documents of each task; None while they were not fetched.
 
         Raises:
+            Damaged: they are no longer what was fetched.
             InputError: a file is malformed.
         """
         if self._needs_no_preparing:
             return [self._as_read(task) for task in self.tasks]
         if not self.fetched:
             return None
-        manifest = json.loads((self.folder / _MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(self.folder / _MANIFEST)
+        if damage(self.folder):
+            raise Damaged(
+                f"{self.folder}: {self.where}: these questions are no longer what was fetched; "
+                "`harness doctor --repair` sets them aside, and the next run fetches them again"
+            )
         return [
             Documents(
                 _read_lines(self.folder / f"{task.name}.jsonl"),
@@ -113,7 +121,7 @@ class Source:
                 "files": sorted(_files_of(loaded.values())),
             }
             (folder / _MANIFEST).write_text(
-                json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8"
+                json.dumps(sealed(manifest, folder), indent=1, ensure_ascii=False), encoding="utf-8"
             )
 
     @property

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -18,7 +19,7 @@ from harness.home import tasks_path
 from harness.identity import digest
 from harness.tasks import data, numbers
 from harness.tasks.builtin import Function
-from maec.folder import new_folder
+from maec.folder import digests, new_folder
 
 FEWSHOT = "fewshot"
 """The split of a task's own data that examples come from, where they are no questions."""
@@ -149,17 +150,24 @@ class Task:
         return tasks_path(self.key)
 
     def write(self) -> Path:
-        """Write the task's folder unless it is there; returns it."""
-        if not self.folder.is_dir():
+        """Write the task's folder, unless it holds what would be written; returns it."""
+        with TemporaryDirectory() as scratch:
+            self._write(Path(scratch))
+            if digests(Path(scratch)).items() <= digests(self.folder).items():
+                return self.folder
+            shutil.rmtree(self.folder, ignore_errors=True)  # it was altered
             with new_folder(self.folder) as folder:
-                for part in self.parts:
-                    _write_part(part, folder)
-                if len(self.parts) > 1:
-                    _write_yaml(folder / f"{self.name}.yaml", self._group())
-                shutil.copyfile(data.__file__, folder / "data.py")
-                if any(entry["name"] == NUMBER for entry in self.config.get("filter_list", ())):
-                    shutil.copyfile(numbers.__file__, folder / "numbers.py")
+                shutil.copytree(scratch, folder, dirs_exist_ok=True)
         return self.folder
+
+    def _write(self, folder: Path) -> None:
+        for part in self.parts:
+            _write_part(part, folder)
+        if len(self.parts) > 1:
+            _write_yaml(folder / f"{self.name}.yaml", self._group())
+        shutil.copyfile(data.__file__, folder / "data.py")
+        if any(entry["name"] == NUMBER for entry in self.config.get("filter_list", ())):
+            shutil.copyfile(numbers.__file__, folder / "numbers.py")
 
     def _group(self) -> dict[str, Any]:
         return {

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from harness.steps import Step
+from maec.checkpoint import fingerprint, open_checkpoint
+
 
 def random_model(folder: Path, seed: int) -> Path:
     """A Llama of 0.3M parameters, written by transformers."""
@@ -29,3 +32,9 @@ def random_model(folder: Path, seed: int) -> Path:
     LlamaForCausalLM(config).save_pretrained(path)
     tokens.save_pretrained(path)
     return path
+
+
+def base_step(path: Path) -> Step:
+    """A checkpoint as a step that others can start from."""
+    settings = {"fingerprint": fingerprint(open_checkpoint(path))}
+    return Step("base", settings, label="the base", path=path)

@@ -11,7 +11,7 @@ from harness.spec import load_matrix
 from harness.steps import Step
 from maec.errors import InputError
 from tests.harness.hub_world import save_adapter, save_model
-from tests.harness.models import random_model
+from tests.harness.models import base_step, random_model
 from tests.harness.test_tasks import matrix_file
 from tests.maec.checkpoints import read_torch, same_bits
 from tests.maec.families import save_model as save_family
@@ -211,7 +211,7 @@ def fetched(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(fetching, "local_folder", lambda source, *_: tmp_path / source)
 
     def make(name: str, base: Path | None = None) -> Path:
-        inputs = {} if base is None else {"base": Step("base", {}, label="the base", path=base)}
+        inputs = {} if base is None else {"base": base_step(base)}
         step = Step("fetch", {"model": name, "revision": None}, inputs)
         execute(step)
         assert step.done
@@ -228,7 +228,7 @@ def test_a_checkpoint_is_linked_to_and_gone_when_what_it_links_to_is(
     folder = fetched("es", base)
     assert same_bits(read_torch(folder), read_torch(model))
     assert all(f.is_symlink() for f in folder.iterdir() if f.name != "manifest.json")
-    step = Step("fetch", {"model": "es", "revision": None}, {"base": Step("base", {}, path=base)})
+    step = Step("fetch", {"model": "es", "revision": None}, {"base": base_step(base)})
     assert step.done and step.folder == folder
     (model / "model.safetensors").rename(tmp_path / "away")
     assert not step.done

@@ -121,9 +121,9 @@ def test_altered_partial_and_newer_sets_are_refused(theirs: Path, tmp_path: Path
         ("items", lambda rows: rows.iloc[1:], "another number of items than it says"),
         ("items", lambda rows: rows[rows["cell"] != rows["cell"][0]], "another number of items"),
         ("items", lambda rows: rows.assign(correct=True), "not the share of its items"),
-        ("cells", lambda rows: rows.iloc[1:], "is not in cells.parquet"),
+        ("cells", lambda rows: rows.iloc[1:], "a score that a matrix shows is not there"),
         ("cells", lambda rows: rows.assign(score=1.0), "not the share of its items"),
-        ("runs", lambda rows: rows.iloc[:0], "run is not in runs.parquet"),
+        ("runs", lambda rows: rows.iloc[:0], "run is not recorded"),
         ("items", lambda rows: rows.drop(columns="gold"), "not a readable set"),
     ],
 )

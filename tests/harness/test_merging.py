@@ -14,6 +14,7 @@ from harness.spec import ROLES
 from harness.steps import Step
 from harness.workers import Workers
 from maec.settings import TrainSettings
+from tests.harness.models import base_step
 from tests.harness.test_identity import SETTINGS, parts
 from tests.maec.checkpoints import llama, read, trained, write
 
@@ -41,8 +42,7 @@ def merged(
     step = methods.load(name).model(parts(training=training, languages=languages), ["math"], values)
 
     def stands_for(part: str) -> Step:
-        path = models[{"language": languages[0], "math": "ability"}.get(part, part)]
-        return Step(kind="base", settings={"fingerprint": str(path)}, path=path)
+        return base_step(models[{"language": languages[0], "math": "ability"}.get(part, part)])
 
     step = replace(step, inputs={part: stands_for(part) for part in step.inputs})
     workers.submit(step).result()

@@ -13,6 +13,7 @@ from harness.steps import Step
 from maec.errors import InputError
 from maec.neurons import read_mask
 from maec.settings import TrainSettings
+from tests.harness.models import base_step
 from tests.harness.test_identity import SETTINGS, parts
 from tests.maec.checkpoints import llama, shapes, write
 
@@ -136,7 +137,7 @@ def test_frozen_embeddings_hold_no_key_neurons_and_the_rest_its_share(
             "seed": 0,
             "freeze_embeddings": True,
         },
-        inputs={"base": Step(kind="base", settings={}, path=base)},
+        inputs={"base": base_step(base)},
     )
     execute(step)
     mask = read_mask(step.folder)

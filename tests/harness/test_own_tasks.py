@@ -14,14 +14,14 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from harness import doctor, tasks
 from harness import engine as engines
-from harness import tasks
 from harness.evaluate import Result, evaluate, load
 from harness.fit import require_fit
 from harness.plan import make_plan
 from harness.spec import Engine, Matrix, load_matrix
 from harness.world import EMBEDDED_BASE, base_step
-from maec.errors import InputError
+from maec.errors import Damaged, InputError
 from tests.harness import hub_data
 from tests.harness.test_tasks import MGSM, MSVAMP, matrix_file
 
@@ -359,6 +359,21 @@ def test_until_questions_are_fetched_a_plan_has_their_cells_without_a_key(
     assert all(after.key(cell) for cell in after.cells)
     (kept,) = {path.name for path in home.iterdir()}
     assert kept == "questions"
+
+
+def test_fetched_questions_that_were_altered_are_refused_and_fetched_again(
+    home: Path, tmp_path: Path, stand_in: None
+) -> None:
+    asked = matrix(tmp_path, like="arc", names={"en": "arc_te"})
+    before = fetched(asked).data_fingerprint
+    (folder,) = (home / "questions").iterdir()
+    path = folder / "arc_te.jsonl"
+    path.write_text(path.read_text(encoding="utf-8").replace("a", "b", 1), encoding="utf-8")
+    with pytest.raises(Damaged, match="no longer what was fetched"):
+        make_plan(asked)
+    left = doctor.repair()[1]
+    assert left.findings == [] and not folder.exists()
+    assert fetched(asked).data_fingerprint == before
 
 
 @pytest.mark.parametrize(

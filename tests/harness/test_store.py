@@ -1,7 +1,12 @@
 """A score is there with all its items or not at all, and readers never see half of it."""
 
+import hashlib
 import multiprocessing
-from collections.abc import Iterator
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,8 +15,8 @@ import pandas as pd
 import pytest
 
 from harness import store
-from harness.home import snapshot_path, store_path
-from harness.store import schema
+from harness.home import living_in, snapshot_path, store_path
+from harness.store import records, schema
 from maec.errors import InputError
 
 
@@ -121,7 +126,59 @@ def test_a_second_writer_is_told_in_one_line_and_harms_nothing(written: store.Wr
     said = ours.recv()
     process.join()
     assert "another run writes to this store" in said and "\n" not in said
+    assert f"process {os.getpid()} on {socket.gethostname()}, since 20" in said
+    assert Path(sys.argv[0]).name in said
     written.commit_cell(cell("a"), items("a", [True]))
+
+
+def _commit_and_die(home: str, recorded: bool) -> None:
+    """Commit one cell, and be killed in the middle of the next."""
+    os.environ["MAEC_HOME"] = home
+    keep = records.keep
+
+    def keep_and_die(connection: duckdb.DuckDBPyConnection, kind: str, name: str) -> None:
+        if recorded or name == "a":
+            keep(connection, kind, name)
+        if name == "b":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    records.keep = keep_and_die
+    with store.writer() as writer:
+        writer.commit_cell(cell("a"), items("a", [True, False]))
+        writer.commit_cell(cell("b"), items("b", [True, False]))
+
+
+def test_a_cell_whose_process_is_killed_is_there_with_all_its_items_or_not_at_all(
+    home: Path,
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    for recorded in (False, True):
+        process = context.Process(
+            target=_commit_and_die, args=(str(home / str(recorded)), recorded)
+        )
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        with living_in(home / str(recorded)):
+            with store.writer() as writer:  # nothing of the killed one is in the way
+                writer.snapshot(now=True)
+            assert store.known()[0] == {"a"}
+            with store.reader() as connection:
+                counted = "SELECT cell, count(*) FROM items GROUP BY cell"
+                assert connection.execute(counted).fetchall() == [("a", 2)]
+            assert records.names("cells") == ({"a", "b"} if recorded else {"a"})
+            with store.writer() as writer:
+                writer.commit_cell(cell("b"), items("b", [True, True]))
+            assert len(records.read(records.path_of("cells", "b"))["items"]) == 2
+
+
+def test_a_cell_that_cannot_be_recorded_is_not_committed(written: store.Writer, home: Path) -> None:
+    (home / "records").mkdir()
+    (home / "records" / "cells").write_text("no folder")
+    with pytest.raises(InputError, match="cannot be written"):
+        written.commit_cell(cell("a"), items("a", [True]))
+    written.snapshot(now=True)
+    assert store.known()[0] == set()
 
 
 def test_readers_see_the_last_snapshot_while_a_writer_writes(written: store.Writer) -> None:
@@ -167,7 +224,8 @@ def test_snapshots_leave_no_scratch_files_behind(written: store.Writer) -> None:
     for _ in range(3):
         written.snapshot(now=True)
     found = {path.name for path in snapshot_path().parent.iterdir()}
-    assert found - {"store.duckdb.wal"} == {"snapshot.duckdb", "store.duckdb"}
+    own = {"snapshot.duckdb", "store.duckdb", "writer.lock"}
+    assert found - {"store.duckdb.wal"} == own
 
 
 # --- schema versions ---------------------------------------------------------------------------
@@ -183,6 +241,65 @@ OLD = {
     "placements": "('m', 0, 'maec', 'MAEC', 'maec', 'math', 'te', 3, 'k', '/m', 'c'), "
     "('m', 1, 'tv', 'TV', 'merging', 'math', 'te', 3, 'l', '/l', NULL)",
 }
+
+
+FROZEN = (
+    "8ef1b897dd347f2befb367ae04a0d0de974035278f1e77e6621de6d91d7a5058",
+    "5f02a0e9b8607a65f26834c2284cf968f5d7ac8827c7c0124566d77c6b07e332",
+    "ecf193d6c1fcfd45bde4a4fbbd2dc07c0295b16326796e1fcd786b211b9b436c",
+)
+"""SHA-256 of the SQL that made the stores which others have: it never changes again."""
+
+SECOND = {
+    **{table: OLD[table] for table in ("runs", "artifacts", "cells")},
+    "items": OLD["items"] + ", ('c', 2, 'i2', NULL, 'text', NULL, NULL, 'g', NULL, NULL, [-7.25], "
+    "NULL)",
+    "placements": "('m', 0, 'v', 'maec', 'MAEC', 'maec', 'math', 'text', 'te', 3, 'k', '/m', 'c')",
+    "questions": "('q', 'dev'), ('p', 'test')",
+    "sweeps": "('s', 'm', 'tv', 'math', 0, '{}', '{\"scale\": 1}', ['te', 'bn'], 5, 'TPE', '{}', "
+    "NULL, '2026-01-01')",
+    "sweep_questions": "('s', 'q', 'dev')",
+    "trials": "('s', 0, '{\"scale\": 1}', 0.5, '{\"te\": 0.5}', [true, false], 1.0, 2.0, "
+    "'2026-01-01')",
+}
+
+THIRD = SECOND | {
+    "failures": "('k', 'step', 'ability math', 'ఎందుకు', true, 2, 'r', '2026-01-01')",
+}
+
+
+def test_what_made_the_stores_of_earlier_versions_is_as_it_was() -> None:
+    made = [hashlib.sha256(sql.encode()).hexdigest() for sql in schema.MIGRATIONS]
+    assert tuple(made[: len(FROZEN)]) == FROZEN
+
+
+@pytest.mark.parametrize(("version", "rows"), [(2, SECOND), (3, THIRD)])
+def test_a_store_of_a_later_schema_is_migrated_with_nothing_lost(
+    home: Path, version: int, rows: dict[str, str]
+) -> None:
+    home.mkdir()
+    with duckdb.connect(str(store_path())) as connection:
+        for migration in schema.MIGRATIONS[:version]:
+            connection.execute(migration)
+        connection.execute("INSERT INTO schema_version VALUES (?)", [version])
+        for table, values in rows.items():
+            connection.execute(f"INSERT INTO {table} VALUES {values}")
+        before = contents(connection, rows)
+    with store.writer() as writer:
+        writer.snapshot(now=True)
+    for path in (store_path(), snapshot_path()):
+        with duckdb.connect(str(path), read_only=True) as connection:
+            assert contents(connection, rows) == before
+            assert schema.version_of(connection) == len(schema.MIGRATIONS)
+    (trial,) = store.trials()
+    assert (trial["parameters"], trial["correct"]) == ({"scale": 1}, [True, False])
+
+
+def contents(connection: duckdb.DuckDBPyConnection, tables: Iterable[str]) -> dict[str, list]:
+    return {
+        table: connection.execute(f"SELECT * FROM {table} ORDER BY ALL").fetchall()
+        for table in tables
+    }
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from harness.workers import Workers
 from harness.world import EMBEDDED_BASE, merged_dtype
 from maec.checkpoint import open_checkpoint
 from maec.settings import TrainSettings
+from tests.harness.models import base_step
 from tests.harness.test_identity import SETTINGS, parts
 from tests.maec.checkpoints import llama, read, read_torch, same_bits, trained, write
 
@@ -46,8 +47,7 @@ def model(
 
     def grounded(part: Step) -> Step:
         if part.kind in ("base", "train"):
-            path = models[_role(part)]
-            return Step(kind="base", settings={"fingerprint": path.name}, path=path)
+            return base_step(models[_role(part)])
         return replace(part, inputs={name: grounded(p) for name, p in part.inputs.items()})
 
     return grounded(step)
