@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness import cli_doctor, cli_release
-from maec.errors import InputError
+from maec.command import start
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,7 +21,6 @@ OWN_FOLDERS = ("artifacts", "cache", "questions", "records", "tasks", "training"
 """What the harness makes in MAEC_HOME; nothing else there is ever deleted."""
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Run a matrix of models × abilities × languages and read its scores.",
@@ -365,15 +364,11 @@ def _print_tables(matrix: Path) -> None:
         console.print(NOTE, soft_wrap=True)
 
 
-def main(command: Callable[[], None] = app) -> None:
-    """Entry point: one line and exit code 2 for a mistake the user can mend."""
+def main() -> None:
+    """Entry point of the ``harness`` command."""
     # read when tqdm is imported: the terminal belongs to the harness's own bars
     os.environ.setdefault("TQDM_DISABLE", "1")
-    try:
-        command()
-    except InputError as error:
-        print(f"harness: {error}", file=sys.stderr)
-        sys.exit(2)
+    start(app, "harness")
 
 
 if __name__ == "__main__":

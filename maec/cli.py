@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from maec.errors import InputError
+from maec.command import start
 from maec.hub import as_source
 from maec.recipe import ALPHA, BETA
 from maec.size import MEMORY, as_bytes
@@ -20,7 +18,6 @@ from maec.size import MEMORY, as_bytes
 app = typer.Typer(
     name="maec",
     help="Extract abilities from models and combine them with languages (MAEC).",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
@@ -56,37 +53,7 @@ Memory = Annotated[
 Device = Annotated[str, typer.Option(help="What does the arithmetic: cpu, or a GPU: cuda, cuda:1.")]
 
 
-def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Show a mistake of the user as one line, and exit with code 2."""
-
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except InputError as error:
-            _complain(error)
-            raise typer.Exit(2) from error
-        except BrokenPipeError:  # `maec inspect PATH | head`
-            raise
-        except OSError as error:
-            _complain(error)
-            raise typer.Exit(1) from error
-
-    return run
-
-
-def _complain(error: Exception) -> None:
-    """Print ``error`` on a line of its own; an upload that fails leaves its progress bar open."""
-    if "tqdm" not in sys.modules:
-        typer.echo(f"maec: {error}", err=True)
-        return
-    from tqdm import tqdm
-
-    tqdm.write(f"maec: {error}", file=sys.stderr)
-
-
 @app.command()
-@_one_line_errors
 def merge(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; see the README.")],
     out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="New folder for the result.")],
@@ -116,7 +83,6 @@ def merge(
 
 
 @app.command()
-@_one_line_errors
 def extract(
     base: Annotated[str, typer.Argument(metavar="BASE", help="Checkpoint it started from.")],
     ability: Annotated[str, typer.Argument(metavar="ABILITY", help="Checkpoint with ability.")],
@@ -174,7 +140,6 @@ def extract(
 
 
 @app.command()
-@_one_line_errors
 def inspect(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="Mask, pack or merged model.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON rows.")] = False,
@@ -195,7 +160,6 @@ def inspect(
 
 
 @app.command()
-@_one_line_errors
 def push(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Pack, mask or merged model.")],
     repo: Annotated[str, typer.Argument(metavar="REPO_ID", help="Where to: org/name.")],
@@ -215,7 +179,6 @@ def push(
 
 
 @app.command()
-@_one_line_errors
 def pull(
     repo: Annotated[
         str, typer.Argument(metavar="REPO_ID", help="What: org/name or org/name@revision.")
@@ -231,7 +194,7 @@ def pull(
 
 def main() -> None:
     """Entry point of the ``maec`` command."""
-    app()
+    start(app, "maec")
 
 
 if __name__ == "__main__":

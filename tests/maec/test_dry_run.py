@@ -56,8 +56,6 @@ def test_the_plan_of_an_8b_model_needs_its_config_alone(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, [*command, "--memory", "4GB"], env={"COLUMNS": "200"})
     assert shown.exit_code == 0 and not (tmp_path / "out").exists()
     assert "96.4 GB" in shown.output and "16.1 GB" in shown.output
-    refused = CliRunner().invoke(app, [*command, "--memory", "a lot"])
-    assert refused.exit_code == 2 and "--memory: 'a lot'" in refused.output
 
 
 def test_the_plan_of_what_lies_here_is_what_is_written(tmp_path: Path) -> None:
