@@ -178,7 +178,9 @@ def _lexicon_text(language: Language, file: Path) -> str:
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError(f"--lexicon: {file}: {error.strerror}") from None
+        raise InputError(
+            f"--lexicon: {file}: cannot be read: {error.strerror}; name a file of words"
+        ) from None
     except UnicodeDecodeError:
         raise InputError(f"--lexicon: {file}: this is not UTF-8 text") from None
     try:

@@ -52,8 +52,8 @@ def cite(row: str) -> Citation:
         return _of_set(sets.get(row, Path(row)))
     if not re.fullmatch(rf"[0-9a-f]{{{LEAST},}}", row):
         raise InputError(
-            f"ROW: '{row}' is no released set in {results()}{nearest(row, sets)}, and no key of a "
-            f"cell, of which the first {LEAST} letters or more are needed (0-9, a-f)"
+            f"ROW: '{row}' is no released set in {results()}, and no key of a cell, of which the "
+            f"first {LEAST} letters or more are needed (0-9, a-f){nearest(row, sets)}"
         )
     source, place = _find(row)
     cell = view.provenance(source.path, place["cell"])

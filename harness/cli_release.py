@@ -16,6 +16,8 @@ MatrixNames = Annotated[
 Beside = Annotated[
     Path | None,
     typer.Option(
+        exists=True,
+        file_okay=False,
         metavar="FOLDER",
         help="What local paths in matrix files are relative to; harness/matrices by default.",
     ),

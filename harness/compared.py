@@ -61,6 +61,8 @@ def compared(
     if variant is None and outcomes["variant"].nunique() > 1:
         points = ", ".join(outcomes["variant"].unique())
         raise InputError(f"{where} has the variants {points}; name one with --variant")
+    if variant is not None and not any(outcomes["variant"]):
+        raise InputError(f"--variant: '{variant}': {where} has no variants; leave it out")
     if variant is not None:
         _check("variant", variant, outcomes["variant"].unique(), where)
         outcomes = outcomes[outcomes["variant"] == variant]

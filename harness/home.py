@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from maec.errors import InputError
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 def home() -> Path:
     """The folder for everything that is made; it need not exist yet."""
-    named = os.environ.get("MAEC_HOME")
-    return Path(named).expanduser().resolve() if named else CHECKOUT / ".maec"
+    return _folder("MAEC_HOME", CHECKOUT / ".maec")
 
 
 @contextmanager
@@ -33,8 +34,18 @@ def living_in(folder: Path) -> Iterator[None]:
 
 def results() -> Path:
     """Where released sets lie, a folder each: ``MAEC_RESULTS``, else ``results`` here."""
-    named = os.environ.get("MAEC_RESULTS")
-    return Path(named).expanduser().resolve() if named else CHECKOUT / "results"
+    return _folder("MAEC_RESULTS", CHECKOUT / "results")
+
+
+def _folder(variable: str, default: Path) -> Path:
+    named = os.environ.get(variable)
+    if not named:
+        return default
+    path = Path(named).expanduser().resolve()
+    for part in (path, *path.parents):
+        if part.is_file():
+            raise InputError(f"{variable}: {part} is a file; name a folder, or unset it")
+    return path
 
 
 def store_path() -> Path:

@@ -5,17 +5,16 @@ what was measured here, and never compete with it. A number that nobody checked 
 no place in these files; ``checked`` says how that was done.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from harness.home import results
-from harness.sources import Strict
-from maec.errors import InputError, nearest
+from maec.errors import InputError
+from maec.strict import Strict, first_mistake
 
 COLUMNS = [
     *("system", "setting", "ability", "task", "metric", "language", "value", "n"),
@@ -107,29 +106,4 @@ def _read(path: Path) -> Reported:
     try:
         return Reported.model_validate(raw)
     except ValidationError as error:
-        raise InputError(f"{path}: {_first(error)}") from None
-
-
-def _first(error: ValidationError) -> str:
-    """The first mistake: the key, what is wrong, and what was found; misspelt keys come first."""
-    mistakes = error.errors()
-    mistake = next((m for m in mistakes if m["type"] == "extra_forbidden"), mistakes[0])
-    where = mistake["loc"]
-    place = _place(where) or "the file"
-    if mistake["type"] == "extra_forbidden":
-        allowed = list(_model_at(where[:-1]).model_fields)
-        hint = nearest(str(where[-1]), allowed)
-        return f"unknown key '{place}'{hint} (allowed: {', '.join(allowed)})"
-    value = mistake["input"]
-    found = "" if isinstance(value, dict | list) else f", found {value!r}"
-    return f"{place}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}{found}"
-
-
-def _place(where: Sequence[str | int]) -> str:
-    named = [part for part in where if part != "[key]"]
-    return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in named).lstrip(".")
-
-
-def _model_at(where: Sequence[str | int]) -> type[BaseModel]:
-    models: dict[Any, type[BaseModel]] = {"source": Source, "numbers": Row}
-    return models[where[0]] if where else Reported
+        raise InputError(f"{path}: {first_mistake(error, Reported)}") from None

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from string import Formatter
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+
+from maec.strict import Strict
 
 DEFAULT = "*"
 """Stands for every language that has no entry of its own."""
@@ -16,12 +18,6 @@ FORMATS = (".txt", ".jsonl", ".parquet")
 """What files of text may be; a ``.txt`` is one document."""
 
 SHUFFLED = 10_000
-
-
-class Strict(BaseModel):
-    """Unknown keys are refused, and nothing changes afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class TextSource(Strict):

@@ -11,16 +11,14 @@ from harness import languages, methods
 from harness.identity import IDENTITY, KNOB
 from harness.sources import (
     DEFAULT,
-    AbilityCheckpoint,
     Checkpoints,
     Corpora,
-    Strict,
-    TextSource,
     Tokens,
 )
 from harness.spec_tasks import TaskSettings
 from maec.errors import InputError, nearest
 from maec.settings import TrainSettings
+from maec.strict import Strict, first_mistake
 
 EMBEDDED = "embedded"
 
@@ -246,7 +244,7 @@ def check_matrix(raw: Mapping[str, Any], path: Path) -> Matrix:
     try:
         matrix = Matrix.model_validate({**raw, "file": path})
     except ValidationError as error:
-        raise InputError(_explain(path, error)) from None
+        raise InputError(f"{path}: {first_mistake(error, Matrix)}") from None
     _check_names(matrix)
     return matrix
 
@@ -380,53 +378,6 @@ def _refuse_repeats(where: Path, key: str, values: Sequence[Any], advice: str = 
     for value in values:
         if list(values).count(value) > 1:
             raise InputError(f"{where}: {key}: '{value}' stands there twice{advice}")
-
-
-def _explain(path: Path, error: ValidationError) -> str:
-    """The first validation error as one line: file, key, what was found, what is allowed."""
-    errors = error.errors()
-    # a mapping that may also be a string has a first error that says nothing
-    told = [e for e in errors if e["type"] != "string_type" or not isinstance(e["input"], dict)]
-    first = (told or errors)[0]
-    place = "".join(
-        f"[{part}]" if isinstance(part, int) else f".{part}"
-        for part in first["loc"]
-        if EmbeddedModel.__name__ not in str(part)
-    ).lstrip(".")
-    if first["type"] == "extra_forbidden":
-        model = _model_at(first["loc"][:-1])
-        allowed = [name for name in model.model_fields if name != "file"]
-        key = str(first["loc"][-1])
-        return (
-            f"{path}: unknown key '{place}'{nearest(key, allowed)} (allowed: {', '.join(allowed)})"
-        )
-    found = first.get("input")
-    shown = "" if first["type"] == "missing" or isinstance(found, dict) else f", found {found!r}"
-    return f"{path}: {place}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}"
-
-
-def _model_at(location: Sequence[str | int]) -> type[BaseModel]:
-    """The settings model that a path into a matrix file leads to."""
-    models: dict[str, type[BaseModel]] = {
-        "training": TrainSettings,
-        "engine": Engine,
-        "documents": Documents,
-        "tokens": Tokens,
-        "tasks": TaskSettings,
-        "corpus_fraction": CorpusFraction,
-        "forgetting": Forgetting,
-        "variants": Variant,
-        "base": EmbeddedModel,
-    }
-    keys = [part for part in location if isinstance(part, str)]
-    match keys:
-        case ["corpora", *rest]:
-            return TextSource if rest[1:] else Corpora
-        case ["checkpoints", *rest]:
-            return AbilityCheckpoint if rest[1:] else Checkpoints
-    if keys[:1] == ["variants"] and keys[1:]:
-        keys = keys[1:]
-    return models.get(keys[0], Matrix) if keys else Matrix
 
 
 def _others(path: Path) -> str:

@@ -2,7 +2,8 @@
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.sources import LANGUAGE, Strict
+from harness.sources import LANGUAGE
+from maec.strict import Strict
 
 
 class TaskSettings(Strict):

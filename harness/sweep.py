@@ -120,6 +120,11 @@ def sweeps(
                 f"{where}: abilities: there is no '{ability}'{nearest(ability, matrix.abilities)} "
                 f"(there are: {', '.join(matrix.abilities)})"
             )
+    if not names and not any(methods.load(entry.name).space for entry in matrix.methods):
+        raise InputError(
+            f"{where}: methods: none of {', '.join(entries)} declares a SEARCH, so there is "
+            "nothing to sweep"
+        )
     each = math.ceil(items / len(matrix.languages))
     dev = matrix.on_dev().model_copy(update={"items": each})
     base = world.base_step(matrix)

@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 from maec.command import start
+from maec.errors import InputError
 from maec.hub import as_source
-from maec.recipe import ALPHA, BETA
+from maec.recipe import ALPHA, BETA, K1
 from maec.size import MEMORY, as_bytes
 
 app = typer.Typer(
@@ -93,7 +94,10 @@ def extract(
     mask: Annotated[
         str | None, typer.Option(help="Folder with a key-neuron mask to use as it is.")
     ] = None,
-    k1: Annotated[float, typer.Option(help="Share of parameters that are key neurons.")] = 0.05,
+    k1: Annotated[
+        float | None,
+        typer.Option(help=f"Share of parameters that are key neurons; {K1} without --mask."),
+    ] = None,
     alpha: Annotated[float, typer.Option(help="Weight of the ability's change.")] = ALPHA,
     beta: Annotated[
         float | None,
@@ -118,6 +122,8 @@ def extract(
     from maec.extract import extract as run_extract
     from maec.progress import bar
 
+    if mask is not None and k1 is not None:
+        raise InputError(f"--k1: {k1} is settled in the mask {mask}; leave it out")
     if beta is None:
         beta = BETA if pivot is not None else 0.0
     run_extract(
@@ -126,7 +132,7 @@ def extract(
         out,
         pivot=as_source(pivot) if pivot is not None else None,
         mask=as_source(mask) if mask is not None else None,
-        k1=k1,
+        k1=K1 if k1 is None else k1,
         alpha=alpha,
         beta=beta,
         granularity=granularity.value,

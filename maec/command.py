@@ -15,7 +15,7 @@ from maec.errors import InputError
 def start(app: typer.Typer, name: str) -> NoReturn:
     """Run the command line that ``app`` describes, as the program ``name``, and exit."""
     try:
-        code = app(sys.argv[1:] or ["--help"], prog_name=name, standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], prog_name=name, standalone_mode=False) or 0
     except TyperException as error:
         context = getattr(error, "ctx", None)
         said = error.format_message().rstrip(".")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -62,15 +63,22 @@ def extract(
     Returns ``out``.
 
     Raises:
-        InputError: before anything is written; a ``beta`` other than 0 without a ``pivot``,
-            checkpoints that do not fit together or hold NaN, ``k1`` outside (0, 1], no space, too
-            little ``memory``.  While writing, and leaving nothing behind: a number that overflows
-            ``dtype``.
+        InputError: before anything is written; a weight that is not finite, a ``beta`` other than
+            0 without a ``pivot``, the base as its own ability, checkpoints that do not fit together
+            or hold NaN, ``k1`` outside (0, 1], no space, too little ``memory``.  While writing, and
+            leaving nothing behind: a number that overflows ``dtype``.
     """
     on = arithmetic.device(device)
     require_new(Path(out))
     require_share("k1", k1)
+    for key, weight in (("alpha", alpha), ("beta", beta)):
+        if not math.isfinite(weight):
+            raise InputError(f"{key}: {weight} is no finite number; give one")
     require_pivot(pivot, beta)
+    if ability == base:
+        raise InputError(
+            f"{ability}: is base and ability; give a model that was trained from {base}"
+        )
     origin = open_base(local_folder(base))
     trained = fitted(origin, local_folder(ability), vocabulary)
     general = fitted(origin, local_folder(pivot), vocabulary) if pivot is not None else None

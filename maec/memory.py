@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from math import prod
 from typing import Protocol
 
+from rich.filesize import decimal
+
 from maec import size
 from maec.checkpoint import Checkpoint, Weights
 from maec.chunks import Shapes, cores
@@ -41,9 +43,7 @@ def workers(memory: int, models: Models, parts: Sequence[Reading], held: int = 0
     threads = min(cores(), (memory - LIBRARIES - held) // max(each, 1))
     if threads < 1:
         needed = -(-(LIBRARIES + held + each) // 2**20)
-        raise InputError(
-            f"memory: {memory // 2**20} MB; give at least {needed} MB for these models"
-        )
+        raise InputError(f"memory: {decimal(memory)}; give at least {needed} MB for these models")
     return int(threads)
 
 

@@ -11,18 +11,18 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
     model_validator,
 )
 
-from maec.errors import InputError, nearest
+from maec.errors import InputError
 from maec.hub import Source, as_source
 from maec.language import language_code
+from maec.strict import Strict, first_mistake
 
-ALPHA, BETA = 0.8, 0.2  # METHOD.md's starting values
+K1, ALPHA, BETA = 0.05, 0.8, 0.2  # METHOD.md's starting values
 EXTRACTION = ("pivot", "mask", "k1", "alpha", "beta")
 """The keys of an ability that say how to extract it from a model, and are settled in a pack."""
 
@@ -53,15 +53,7 @@ SOURCES = ("base", "model", "pack", "pivot", "mask")
 """The keys, at every level, that say where something lies."""
 
 
-class _Strict(BaseModel):
-    """Keys that are not known are refused, numbers are finite, nothing changes afterwards."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, validate_by_name=True
-    )
-
-
-class LanguagePart(_Strict):
+class LanguagePart(Strict):
     """A language model Θ_Lj and its weight μ_j.
 
     ``language``, the code of L_j, changes no weight: the result's card says it.
@@ -72,7 +64,7 @@ class LanguagePart(_Strict):
     language: Annotated[str, BeforeValidator(language_code)] | None = None
 
 
-class AbilityPart(_Strict):
+class AbilityPart(Strict):
     """An ability: a model Θ_A,L0 with what to extract from it, or a pack extracted before.
 
     With ``pack`` the keys in ``EXTRACTION`` may not be given.  Without ``pivot``, β is 0.  N_A is
@@ -83,7 +75,7 @@ class AbilityPart(_Strict):
     pack: Folder | None = None
     pivot: Folder | None = None
     mask: Folder | None = None
-    k1: Annotated[float, AfterValidator(_share_above_zero)] = 0.05
+    k1: Annotated[float, AfterValidator(_share_above_zero)] = K1
     alpha: float = ALPHA
     beta: float = Field(default_factory=lambda given: BETA if given.get("pivot") else 0.0)
     gamma: float = 0.2
@@ -103,7 +95,7 @@ class AbilityPart(_Strict):
         return self
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """What ``maec merge`` makes; the keys are those of METHOD.md's example.
 
     ``lam`` is λ, written ``lambda`` in a recipe.  ``dtype`` is that of the result; arithmetic is
@@ -113,8 +105,8 @@ class Recipe(_Strict):
     """
 
     base: Folder
-    languages: list[LanguagePart] = []
-    abilities: list[AbilityPart] = []
+    languages: list[LanguagePart] = Field(default_factory=list)
+    abilities: list[AbilityPart] = Field(default_factory=list)
     lam: float = Field(1.0, alias="lambda")
     similarity: Literal["signed", "absolute", "random"] = "signed"
     seed: int = 0
@@ -184,7 +176,7 @@ def load_recipe(path: Path) -> Recipe:
     try:
         return Recipe.model_validate(data, context={"folder": path.absolute().parent})
     except ValidationError as error:
-        raise InputError(f"{path}: {_first_mistake(error)}") from error
+        raise InputError(f"{path}: {first_mistake(error, Recipe)}") from error
 
 
 def _yaml_mistake(error: yaml.YAMLError) -> str:
@@ -196,24 +188,3 @@ def _replaced(model: _Model, by: Callable[[Source], Source]) -> _Model:
     """A copy of one level of the recipe with ``by(source)`` in the place of its sources."""
     given = {key: getattr(model, key, None) for key in SOURCES}
     return model.model_copy(update={key: by(value) for key, value in given.items() if value})
-
-
-def _first_mistake(error: ValidationError) -> str:
-    """The first thing wrong, as "key: what was found; what is allowed".
-
-    Unknown keys come before all else: a misspelt key often leaves the right one missing.
-    """
-    mistakes = error.errors()
-    mistake = next((m for m in mistakes if m["type"] == "extra_forbidden"), mistakes[0])
-    where = mistake["loc"]
-    key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in where).lstrip(".")
-    if mistake["type"] == "extra_forbidden":
-        parts: dict[Any, type[BaseModel]] = {"languages": LanguagePart, "abilities": AbilityPart}
-        model = parts[where[0]] if len(where) > 1 else Recipe
-        allowed = [field.alias or name for name, field in model.model_fields.items()]
-        hint = nearest(str(where[-1]), allowed) or f"; allowed: {', '.join(allowed)}"
-        return f"{key}: unknown key{hint}"
-    message = mistake["msg"].removeprefix("Value error, ")
-    if mistake["type"] == "missing" or isinstance(mistake["input"], dict):
-        return f"{key or 'recipe'}: {message}"
-    return f"{key}: found {mistake['input']!r}; {message}"

@@ -7,10 +7,12 @@ not change the result (threads, progress, where scratch files lie) are arguments
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from maec.strict import Strict
 
 
-class TrainSettings(BaseModel):
+class TrainSettings(Strict):
     """Continual pre-training: optimiser steps, step size, and which parameters move.
 
     ``learning_rate`` is AdamW's peak, reached after ``warmup_ratio`` of the steps and followed by a
@@ -25,8 +27,6 @@ class TrainSettings(BaseModel):
     computed at a time, and their gradients added up to those of a step; ``gradient_checkpointing``
     computes activations twice in place of keeping them.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: int = Field(ge=1)
     learning_rate: float = Field(ge=0)

@@ -20,11 +20,12 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 
 from harness.parts import Parts
 from harness.steps import Step
 from maec.errors import InputError, nearest
+from maec.strict import as_declared, wrong
 
 FOLDER = Path(__file__).parent
 
@@ -96,12 +97,10 @@ class Method:
                     f"(allowed: {allowed})"
                 )
             try:
-                checked[name] = TypeAdapter(declared[name].annotation).validate_python(value)
+                checked[name] = as_declared(declared[name].annotation, value)
             except ValidationError as error:
-                problem = error.errors()[0]["msg"]
                 raise InputError(
-                    f"{name} of method '{self.name}': {problem[0].lower()}{problem[1:]}, "
-                    f"found {value!r}"
+                    f"{name} of method '{self.name}': found {value!r}; {wrong(error.errors()[0])}"
                 ) from None
         return checked
 

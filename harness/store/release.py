@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.store.schema import MIGRATIONS, RELEASED, prepare, quote
 from maec.errors import InputError
+from maec.strict import wrong
 
 TABLES = ("runs", "artifacts", "cells", "items", "placements", "sweeps", "trials")
 """What a set holds; the store's other tables say which questions belong to whom, and are empty."""
@@ -123,7 +124,7 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "it"
-        raise InputError(f"{path}: {where}: {first['msg']}; {_AGAIN}") from None
+        raise InputError(f"{path}: {where}: {wrong(first)}; {_AGAIN}") from None
     except ValueError as error:
         raise InputError(f"{path}: this is no JSON ({error}); {_AGAIN}") from None
     if manifest.schema_version > len(MIGRATIONS):

@@ -83,20 +83,29 @@ def changed(place: str, value: object) -> Callable[[], dict]:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (changed("numbers.0.values", {"es": 156.8}), "numbers[0].values.es: input should be less"),
-        (changed("numbers.0.values", {"es": "many"}), "values.es: input should be a valid number"),
-        (changed("numbers.0.values", {False: 3}), "valid string, found False"),  # `no` in YAML
-        (changed("numbers.0.values", {"Spanish": 3}), "values.Spanish: string should match"),
+        (
+            changed("numbers.0.values", {"es": 156.8}),
+            "numbers[0].values.es: found 156.8; must be less",
+        ),
+        (
+            changed("numbers.0.values", {"es": "many"}),
+            "values.es: found 'many'; must be a valid number",
+        ),
+        (changed("numbers.0.values", {False: 3}), "found False; must be text"),  # `no` in YAML
+        (
+            changed("numbers.0.values", {"Spanish": 3}),
+            "values.Spanish: found 'Spanish'; must match",
+        ),
         (changed("numbers.0.values", {}), "numbers[0].values: "),
         (changed("numbers.0.values", {"es": float("nan")}), "numbers[0].values.es"),
         (changed("numbers.0.were", "p. 3"), "'numbers[0].were'; did you mean 'where'?"),
-        (changed("numbers.0.where", None), "numbers[0].where: field required"),
-        (changed("source.url", "arxiv"), "source.url: string should match"),
-        (changed("source.year", "soon"), "source.year: input should be a valid integer"),
-        (changed("checked", None), "checked: field required"),
-        (changed("n", 0), "n: input should be greater"),
-        (lambda: [1], "the file: input should be"),
-        (lambda: None, "the file: input should be"),
+        (changed("numbers.0.where", None), "numbers[0].where: is missing"),
+        (changed("source.url", "arxiv"), "source.url: found 'arxiv'; must match"),
+        (changed("source.year", "soon"), "source.year: found 'soon'; must be a valid integer"),
+        (changed("checked", None), "checked: is missing"),
+        (changed("n", 0), "n: found 0; must be greater"),
+        (lambda: [1], "the file: found [1]; must be a mapping"),
+        (lambda: None, "the file: found None; must be a mapping"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, content: Callable, said: str) -> None:

@@ -55,10 +55,11 @@ def fill(
     size: Size | None = None,
     missing: Sequence[tuple[str, str, str, int]] = (),
     variants: Sequence[str] = ("",),
+    keys: str = "",
 ) -> None:
     """Write a store to MAEC_HOME and its snapshot; cells in ``missing`` are placed, not scored.
 
-    All variants have the same scores.
+    All variants have the same scores; keys of cells start with ``keys``.
     """
     size = size or Size()
     places = [
@@ -75,7 +76,7 @@ def fill(
                 _artifacts(writer, method, ability)
         rows = []
         for place in places:
-            key = None if place in missing else "-".join(map(str, place))
+            key = None if place in missing else keys + "-".join(map(str, place))
             rows += [{**_placement(place, key), "variant": variant} for variant in variants]
             if key:
                 score(writer, place, key, size.items)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from maec import cli
 
@@ -149,107 +148,6 @@ def test_inspect_prints_a_table_or_json(maec, world: Path) -> None:
     assert code == 0 and "q_proj" in table
     code, text, _ = maec("inspect", world / "out", "--json")
     assert code == 0 and json.loads(text)
-
-
-def test_a_new_process_says_a_mistake_in_one_line_and_exits_with_2(world: Path) -> None:
-    code = "import sys; from maec.cli import main; sys.argv[0] = 'maec'; sys.exit(main())"
-    file = recipe(world, base="gone")
-    done = python("-c", code, "merge", str(file), str(world / "out"))
-    assert done.returncode == 2
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("maec: ") and "gone" in line
-    assert not (world / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("keys", "named"),
-    [
-        ({"base": "gone"}, "gone"),
-        ({"languages": [{"model": "gone"}]}, "gone"),
-        ({"abilities": [{"pack": "gone"}]}, "gone"),
-        ({"abilities": [{"model": "math", "pivot": "en", "k1": 0}]}, "k1"),
-        ({"abilities": [{"model": "math", "pivot": "en", "k1": 1.5}]}, "k1"),
-        ({"abilites": []}, "did you mean 'abilities'"),
-        ({"languages": [{"model": "pickle"}]}, "safetensors"),
-        ({"languages": [{"model": "shape"}]}, "model.norm.weight"),
-        ({"languages": [{"model": "words"}]}, "tokenizer"),
-        ({"languages": [{"model": "nan"}]}, "model.norm.weight"),
-        ({"languages": [{"model": "cut"}]}, "model.safetensors"),
-    ],
-    ids=[
-        *("base", "language", "pack", "k1-zero", "k1-large", "key", "pickle", "shape"),
-        *("tokenizer", "nan", "truncated"),
-    ],
-)
-def test_every_mistake_is_one_line_and_exit_code_2(
-    maec, world: Path, keys: dict[str, object], named: str
-) -> None:
-    spoil(world)
-    file = recipe(world, **keys)
-    before = sorted(world.iterdir())
-    code, out, err = maec("merge", file, world / "out")
-    assert (code, out) == (2, "")
-    (line,) = err.splitlines()
-    assert line.startswith("maec: ") and named in line
-    assert sorted(world.iterdir()) == before
-
-
-def spoil(world: Path) -> None:
-    """Beside the good checkpoints, one of every bad kind."""
-    good = read(world / "es")
-    name = "model.norm.weight"
-    write(world / "shape", good | {name: np.zeros(3, np.float32)})
-    write(world / "nan", good | {name: np.full(16, np.nan, np.float32)})
-    write(world / "words", good, words=tuple(f"x{i}" for i in range(32)))
-    cut = write(world / "cut", good) / "model.safetensors"
-    cut.write_bytes(cut.read_bytes()[:-7])
-    pickle = write(world / "pickle", good)
-    torch.save({}, pickle / "pytorch_model.bin")
-    (pickle / "model.safetensors").unlink()
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["merge", "nowhere.yaml", "out"],
-        ["extract", "nowhere", "nowhere", "out"],
-        ["inspect", "nowhere"],
-        ["push", "nowhere", "org/name"],
-    ],
-    ids=lambda arguments: arguments[0],
-)
-def test_paths_that_are_missing_are_named(maec, arguments: list[str]) -> None:
-    code, out, err = maec(*arguments)
-    assert (code, out) == (2, "")
-    (line,) = err.splitlines()
-    assert line.startswith("maec: ") and "nowhere" in line
-
-
-def test_an_output_that_exists_is_left_alone(maec, world: Path) -> None:
-    (world / "out").mkdir()
-    (world / "out" / "mine.txt").write_text("mine")
-    code, _, err = maec("merge", recipe(world), world / "out")
-    assert code == 2
-    (line,) = err.splitlines()
-    assert "out" in line
-    assert [file.name for file in (world / "out").iterdir()] == ["mine.txt"]
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["merge"],
-        ["mrege", "a", "b"],
-        ["merge", "a", "b", "c"],
-        ["extract", "a", "b", "c", "--granularity", "rows"],
-        ["extract", "a", "b", "c", "--k1", "many"],
-    ],
-)
-def test_a_command_that_cannot_be_is_exit_code_2(maec, arguments: list[str]) -> None:
-    code, _, err = maec(*arguments)
-    assert code == 2
-    assert err.strip() and "Traceback" not in err
 
 
 def test_a_fault_of_the_program_is_exit_code_1(

@@ -131,7 +131,7 @@ def test_what_rounding_took_from_an_ability_is_counted(
 
 
 def test_too_little_memory_is_refused_with_what_is_needed(world: Path) -> None:
-    with pytest.raises(InputError, match=r"^memory: 1 MB; give at least \d+ MB"):
+    with pytest.raises(InputError, match=r"^memory: 1\.0 MB; give at least \d+ MB"):
         next(merged_tensors(recipe(world), memory=2**20))
 
 
