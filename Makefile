@@ -10,10 +10,15 @@ READY := $(VENV)/.ready-$(LANE)
 # PyPI's torch brings CUDA; the CPU builds have an index of their own, which may be out of reach
 # where pip finds a CPU build elsewhere
 TORCH_INDEX_cpu := --extra-index-url https://download.pytorch.org/whl/cpu --retries 1
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps
+HASHED := $(INSTALL) --require-hashes
+# what resolves, audits and lists packages has an environment of its own
+TOOLS := build/tools
+COMPILE := $(TOOLS)/bin/uv pip compile --quiet --python-version 3.11 --no-annotate \
+	--generate-hashes --custom-compile-command 'make lock'
 
 .PHONY: matrix test setup leaderboard leaderboard-static screenshots report bench clean help lint \
-	lock embedded-base
+	lock audit licences embedded-base
 .DEFAULT_GOAL := matrix
 
 matrix: $(READY)  ## run MATRIX (default: harness/matrices/micro.yaml) and print its table
@@ -48,14 +53,17 @@ lint: $(READY)  ## check style
 clean: $(READY)  ## delete artifacts and scores, after asking
 	@$(BIN)/harness clean
 
-lock: $(READY)  ## resolve requirements/*.in to the lock files
-	@$(BIN)/python -m pip install --quiet uv
-	@$(BIN)/uv pip compile --quiet --python-version 3.11 --no-annotate --no-header \
-		--torch-backend cpu --override requirements/without.txt \
-		requirements/cpu.in -o requirements/cpu.txt
-	@sed -i 's/^\(torch==[0-9.]*\)+cpu/\1/' requirements/cpu.txt
-	@$(BIN)/uv pip compile --quiet --python-version 3.11 --no-annotate --no-header \
-		requirements/gpu.in -o requirements/gpu.txt
+lock: $(TOOLS)  ## resolve requirements/*.in to the lock files
+	@$(COMPILE) $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend cpu) \
+		--override requirements/without.txt requirements/cpu.in -o requirements/cpu.txt
+	@$(COMPILE) requirements/gpu.in -o requirements/gpu.txt
+	@$(COMPILE) requirements/tools.in -o requirements/tools.txt
+
+audit: $(TOOLS)  ## say which locked packages have known vulnerabilities
+	@$(TOOLS)/bin/python requirements/audit.py
+
+licences: $(READY) $(TOOLS)  ## write requirements/LICENCES.md
+	@$(TOOLS)/bin/python requirements/licences.py $(BIN)/python
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 27
@@ -65,7 +73,14 @@ $(READY): requirements/$(LANE).txt pyproject.toml
 		{ echo "make: Python 3.11 or newer is needed; name one with PYTHON=python3.11"; exit 2; }
 	@echo "building $(VENV), $(LANE) lane (once; a few minutes)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) $(TORCH_INDEX_$(LANE)) $$(grep '^torch==' $<)
-	@$(PIP) -r $<
-	@$(PIP) --no-build-isolation -e .
+	@sed -n '/^torch==/,/[^\\]$$/p' $< | \
+		$(BIN)/python $(HASHED) $(TORCH_INDEX_$(LANE)) -r /dev/stdin
+	@$(BIN)/python $(HASHED) -r $<
+	@$(BIN)/python $(INSTALL) --no-build-isolation -e .
+	@touch $@
+
+$(TOOLS): requirements/tools.txt
+	@echo "building $(TOOLS) (once)"
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python $(HASHED) -r $< || { rm -r $(TOOLS); exit 1; }
 	@touch $@
