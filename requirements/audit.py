@@ -21,7 +21,7 @@ def main() -> int:
     found, why = [], ""
     try:
         for pins in (cpu, gpu - cpu):  # apart: pip-audit takes one version of a package
-            found += _audited(sorted(pins), os.environ.get("OSV_URL", URL))
+            found += audited(sorted(pins), os.environ.get("OSV_URL", URL))
     except ConnectionError as error:
         why = f"; {error}"
     checked = [entry for entry in found if "vulns" in entry]
@@ -41,7 +41,7 @@ def main() -> int:
     return 1 if bad else 3 if unchecked else 0
 
 
-def _audited(pins: Sequence[str], url: str) -> list[dict[str, Any]]:
+def audited(pins: Sequence[str], url: str) -> list[dict[str, Any]]:
     """What pip-audit says of each package.
 
     Raises:
