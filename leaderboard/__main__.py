@@ -7,8 +7,16 @@ import gc
 import sys
 from pathlib import Path
 
+from harness.home import home, results
+from maec.errors import InputError
+
 
 def main() -> None:
+    try:
+        home(), results()
+    except InputError as error:
+        print(f"leaderboard: {error}", file=sys.stderr)
+        sys.exit(2)
     import altair  # noqa: F401
     import pandas  # noqa: F401
     from streamlit.web import cli

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness import reported
-from harness.home import home, snapshot_path
+from harness.home import snapshot_path
 from harness.store import view
 from leaderboard import frames
 from leaderboard.reported import NOTE, wide
@@ -133,12 +133,12 @@ def main() -> int:
     """Write the page; 0 when it is written, 2 with one line where there is nothing to write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=TARGET, help="default: %(default)s")
-    parser.add_argument("--source", type=Path, help=f"default: the snapshot in {home()}")
+    parser.add_argument("--source", type=Path, help="default: the snapshot in MAEC_HOME")
     given = parser.parse_args()
     try:
         text = page(given.source or snapshot_path())
     except InputError as error:
-        print(error, file=sys.stderr)
+        print(f"leaderboard: {error}", file=sys.stderr)
         return 2
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(text, encoding="utf-8")

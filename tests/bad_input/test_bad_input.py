@@ -109,6 +109,24 @@ def test_so_it_is_for_a_process(mistake: Mistake, here: Path) -> None:
     assert contents(here) == before
 
 
+@pytest.mark.parametrize("module", ["leaderboard", "leaderboard.static"])
+def test_the_leaderboard_does_not_start_where_it_could_show_nothing(
+    here: Path, module: str
+) -> None:
+    file = here / "full" / "mine.txt"
+    done = subprocess.run(
+        [sys.executable, "-m", module],
+        capture_output=True,
+        text=True,
+        cwd=Path(harness.cli.__file__).parents[1],
+        env={**os.environ, "MAEC_HOME": str(file)},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    *_, line = done.stderr.splitlines()  # streamlit may warn before
+    assert line == f"leaderboard: MAEC_HOME: {file} is a file; name a folder, or unset it"
+    assert "Traceback" not in done.stderr
+
+
 def test_no_row_stands_there_twice() -> None:
     rows = [(row.typed, str(row.files), str(row.places)) for row in MISTAKES.values()]
     assert len(set(rows)) == len(rows) >= 150

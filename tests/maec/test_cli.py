@@ -150,6 +150,17 @@ def test_inspect_prints_a_table_or_json(maec, world: Path) -> None:
     assert code == 0 and json.loads(text)
 
 
+def test_a_disk_that_fails_costs_one_line_and_exit_code_1(
+    maec, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "/there")
+
+    monkeypatch.setattr("maec.merge.merge", broken)
+    said = (1, "", "maec: /there: No space left on device\n")
+    assert maec("merge", recipe(world), world / "out") == said
+
+
 def test_a_fault_of_the_program_is_exit_code_1(
     maec, world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
