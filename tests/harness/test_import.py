@@ -83,7 +83,7 @@ def test_a_name_in_a_manifest_leads_nowhere_else(theirs: Path, tmp_path: Path) -
     for name in ("../../outside", "/tmp/outside", "a/b", "", ".hidden", "name\n"):
         text = json.dumps({**manifest, "release": name})
         (theirs / "manifest.json").write_text(text, encoding="utf-8")
-        assert "release: String should match" in refused(theirs, tmp_path / "results")
+        assert "release: must match" in refused(theirs, tmp_path / "results")
 
 
 def test_links_are_refused_wherever_they_lead(theirs: Path, tmp_path: Path) -> None:
