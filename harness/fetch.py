@@ -13,7 +13,7 @@ from maec.checkpoint import copy_companions, open_checkpoint, write_tensors
 from maec.compatible import fitted, open_base
 from maec.errors import InputError
 from maec.hub import hub_id, local_folder
-from maec.tensors import read_json
+from maec.reading import read_json
 
 SHAPE = (
     *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers"),

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
-import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from harness.home import results
 from harness.sources import Strict
 from maec.errors import InputError, nearest
+from maec.reading import read_yaml
 
 COLUMNS = [
     *("system", "setting", "ability", "task", "metric", "language", "value", "n"),
@@ -100,12 +100,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 def _read(path: Path) -> Reported:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: this is no YAML: {reason}") from None
-    try:
-        return Reported.model_validate(raw)
+        return Reported.model_validate(read_yaml(path))
     except ValidationError as error:
         raise InputError(f"{path}: {_first(error)}") from None
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness import languages, methods
@@ -20,6 +19,7 @@ from harness.sources import (
 )
 from harness.spec_tasks import TaskSettings
 from maec.errors import InputError, nearest
+from maec.reading import read_yaml
 from maec.settings import TrainSettings
 
 EMBEDDED = "embedded"
@@ -225,13 +225,9 @@ def load_matrix(path: Path) -> Matrix:
         InputError: no such file, no YAML, an unknown key, language, method, ability or parameter,
             or a value out of range; one line each.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError):
-        raise InputError(f"{path}: there is no such matrix file{_others(path)}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: this is not YAML: {reason}") from None
+    if not path.exists() or path.is_dir():
+        raise InputError(f"{path}: there is no such matrix file{_others(path)}")
+    raw = read_yaml(path)
     if not isinstance(raw, dict):
         raise InputError(f"{path}: a matrix file is a mapping of keys to values; see {_example()}")
     return check_matrix(raw, path)

@@ -10,8 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness.embedded import corpora, lexicon
 from harness.identity import digest
 from harness.parts import Given
@@ -22,7 +20,8 @@ from maec.checkpoint import Checkpoint, fingerprint, open_checkpoint
 from maec.compatible import require_compatible
 from maec.errors import InputError
 from maec.hub import as_source, repo_and_revision
-from maec.tensors import TORCH_NAME, open_tensors, read_json
+from maec.reading import read_json, read_yaml
+from maec.tensors import TORCH_NAME, open_tensors
 
 EMBEDDED_BASE = Path(__file__).parent / "embedded" / "base"
 EMBEDDED_RECIPE = Path(__file__).parent / "embedded" / "base.yaml"
@@ -149,7 +148,7 @@ def _require_as_stated(matrix: Matrix, base: Step) -> None:
 
 
 def _recipe() -> dict[str, Any]:
-    return yaml.safe_load(EMBEDDED_RECIPE.read_text(encoding="utf-8"))
+    return read_yaml(EMBEDDED_RECIPE)
 
 
 def _shipped(model: EmbeddedModel) -> bool:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from maec.checkpoint import OUTPUT_LAYER, Checkpoint, embeddings
 from maec.errors import InputError
-from maec.tensors import TensorInfo, open_tensors, read_json
+from maec.reading import read_json
+from maec.tensors import TensorInfo, open_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from blake3 import blake3
 
 from maec.errors import InputError
+from maec.reading import read_json
 from maec.tensors import (
     BYTES,
     TensorInfo,
     all_finite,
     open_tensors,
-    read_json,
     write_json,
     write_tensors,
 )

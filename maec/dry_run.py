@@ -13,9 +13,10 @@ from maec.errors import InputError
 from maec.hub import Source, local_config
 from maec.layout import Layout, nbytes, shards
 from maec.memory import at_work, held_by, workers
+from maec.reading import read_json
 from maec.recipe import Recipe
 from maec.survey import Models
-from maec.tensors import STORED_NAME, is_float, open_tensors, read_json
+from maec.tensors import STORED_NAME, is_float, open_tensors
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from maec.errors import InputError
 from maec.provenance import name_of
-from maec.tensors import read_json
+from maec.reading import read_json
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -23,7 +23,8 @@ from maec.checkpoint import Weights
 from maec.errors import InputError
 from maec.pieces import pieces
 from maec.progress import Track, silent
-from maec.tensors import TensorInfo, open_tensors, read_json, write_json, write_tensors
+from maec.reading import read_json
+from maec.tensors import TensorInfo, open_tensors, write_json, write_tensors
 
 Importance = Callable[[str], Tensor]
 """From a tensor's name to the importance of its entries: its shape, any floating dtype, ≥ 0."""

@@ -28,7 +28,8 @@ from maec.arithmetic import Sparse
 from maec.chunks import Chunk, Shapes
 from maec.errors import InputError
 from maec.kernels import gaps_to_places
-from maec.tensors import TensorInfo, open_tensors, read_json, write_json, write_tensors
+from maec.reading import read_json
+from maec.tensors import TensorInfo, open_tensors, write_json, write_tensors
 
 if TYPE_CHECKING:
     from maec.checkpoint import Weights

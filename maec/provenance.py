@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from maec.checkpoint import Checkpoint, Fingerprint, Weights, digests, not_finite
 from maec.hub import MANIFESTS, hub_id
-from maec.tensors import read_json
+from maec.reading import read_json
 
 if TYPE_CHECKING:
     from maec.window import Window

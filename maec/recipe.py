@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -21,6 +20,7 @@ from pydantic import (
 from maec.errors import InputError, nearest
 from maec.hub import Source, as_source
 from maec.language import language_code
+from maec.reading import read_yaml
 
 ALPHA, BETA = 0.8, 0.2  # METHOD.md's starting values
 EXTRACTION = ("pivot", "mask", "k1", "alpha", "beta")
@@ -172,24 +172,13 @@ def load_recipe(path: Path) -> Recipe:
             that is not allowed.
     """
     path = Path(path)
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise InputError(f"{path}: cannot be read: {reason}; give a recipe file") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {_yaml_mistake(error)}") from error
+    data = read_yaml(path)
     if not isinstance(data, dict):
         raise InputError(f"{path}: not a recipe; write keys such as 'base:' and 'languages:'")
     try:
         return Recipe.model_validate(data, context={"folder": path.absolute().parent})
     except ValidationError as error:
         raise InputError(f"{path}: {_first_mistake(error)}") from error
-
-
-def _yaml_mistake(error: yaml.YAMLError) -> str:
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    return f"line {mark.line + 1}: {problem}" if mark else " ".join(str(error).split())
 
 
 def _replaced(model: _Model, by: Callable[[Source], Source]) -> _Model:

@@ -15,7 +15,7 @@ from maec.errors import InputError
 from maec.folder import SCRATCH, new_folder, require_new
 from maec.hub import FETCHED, NOT_FETCHED, one_line_errors, repo_and_revision
 from maec.inspect import MANIFESTS
-from maec.tensors import read_json
+from maec.reading import read_json
 
 SHARED = (*FETCHED, "README.md")
 """Files that are pushed and pulled, none of them a pickle; ``NOT_FETCHED`` are not among them."""

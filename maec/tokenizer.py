@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from maec.errors import InputError
-from maec.tensors import read_json
+from maec.reading import read_json
 
 TOKENIZER_FILES = (
     "tokenizer*",

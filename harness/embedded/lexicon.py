@@ -13,10 +13,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness import languages
 from maec.errors import InputError, nearest
+from maec.reading import read_yaml
 
 CONCEPTS = Path(__file__).with_name("concepts.yaml")
 
@@ -102,14 +101,14 @@ class Language(languages.Language):
 @cache
 def concepts() -> Mapping[str, tuple[str, ...]]:
     """Category -> its concepts, in the order of the file."""
-    listed = yaml.safe_load(CONCEPTS.read_text(encoding="utf-8"))
+    listed = read_yaml(CONCEPTS)
     return {name: tuple(group) for name, group in listed.items() if name != "rules"}
 
 
 @cache
 def rules() -> Mapping[str, Rule]:
     """Property -> its rule."""
-    listed = yaml.safe_load(CONCEPTS.read_text(encoding="utf-8"))["rules"]
+    listed = read_yaml(CONCEPTS)["rules"]
     return {name: _rule(entry) for name, entry in listed.items()}
 
 

@@ -12,7 +12,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.progress import Progress
 
@@ -26,6 +25,7 @@ from harness.tasks.source import DataSet, Documents, Source
 from harness.tasks.task import FEWSHOT, Part, Task
 from maec.errors import InputError
 from maec.hub import as_source, repo_and_revision
+from maec.reading import read_yaml
 
 __all__ = ["TEXT", "Part", "Task", "fetch", "task", "text"]
 
@@ -93,7 +93,7 @@ def _embedded_task(matrix: Matrix, ability: str, language: str) -> Task:
 
 
 def _template(name: str) -> dict[str, Any]:
-    return yaml.safe_load((Path(__file__).parent / name).read_text(encoding="utf-8"))
+    return read_yaml(Path(__file__).parent / name)
 
 
 def _suffix(matrix: Matrix) -> str:
