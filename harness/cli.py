@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from harness import cli_release
+from maec.console import Console
 from maec.errors import InputError
+from maec.visible import one_line, visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,7 +52,7 @@ def plan(
     planned = make_plan(load_matrix(matrix))
     summary, found = planned.summary(), price(planned, gpu, utilisation)
     if as_json:
-        print(json.dumps({**summary, "price": found}, indent=1, ensure_ascii=False))
+        print(visible(json.dumps({**summary, "price": found}, indent=1, ensure_ascii=False)))
         return
     console = Console()
     missing = summary["missing"]
@@ -63,7 +64,7 @@ def plan(
             console.print(f"[dim]{escape(line)}[/dim]", highlight=False)
     console.print(
         f"{missing['steps']} of {len(summary['steps'])} steps and {missing['cells']} of "
-        f"{len(summary['cells'])} cells are missing; `harness run {matrix}` does them"
+        f"{len(summary['cells'])} cells are missing; `harness run {escape(str(matrix))}` does them"
     )
 
 
@@ -153,7 +154,7 @@ def sweep(
     tried = by_sweep(store.trials())
     found = [tried[entry.key] for entry in wanted if entry.key in tried]
     if as_json:
-        print(json.dumps(found, indent=1, ensure_ascii=False, default=str))
+        print(visible(json.dumps(found, indent=1, ensure_ascii=False, default=str)))
     else:
         shown = Console(width=max(Console().width, 130))
         for table in (overview(found), *(map(curve, found) if curves else ())):
@@ -173,7 +174,7 @@ def table(matrix: MatrixFile, as_json: AsJson = False) -> None:
     from harness.spec import load_matrix
     from harness.table import rows
 
-    print(json.dumps(rows(make_plan(load_matrix(matrix))), indent=1, ensure_ascii=False))
+    print(visible(json.dumps(rows(make_plan(load_matrix(matrix))), indent=1, ensure_ascii=False)))
 
 
 @app.command()
@@ -197,7 +198,7 @@ def compare(
 
     found = compared.compared(methods, matrix, ability, variant, every=every, with_cells=cells)
     if as_json:
-        print(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
+        print(visible(json.dumps(found.as_json(), indent=1, ensure_ascii=False)))
         return
     console = Console(width=max(Console().width, 130))
     for shown in found.tables():
@@ -224,7 +225,7 @@ def cost(
 
     found = costs(make_plan(load_matrix(matrix)), reference)
     if as_json:
-        print(json.dumps(found, indent=1, ensure_ascii=False))
+        print(visible(json.dumps(found, indent=1, ensure_ascii=False)))
         return
     console = Console(width=max(Console().width, 140))
     console.print(table(found))
@@ -276,7 +277,7 @@ def add_language(
         out=out,
     )
     for line in added.lines():
-        print(line)
+        print(visible(line))
 
 
 @app.command()
@@ -296,7 +297,7 @@ def status() -> None:
     for column in ("run", "matrix", "status", "started", "seconds", "cells", "engine start, s"):
         runs.add_column(column)
     for entry in overview["runs"]:
-        runs.add_row(*("" if value is None else str(value) for value in entry))
+        runs.add_row(*("" if value is None else escape(str(value)) for value in entry))
     console.print(runs)
     if failures := store.failures():
         console.print(_failed(failures))
@@ -369,7 +370,7 @@ def main(command: Callable[[], None] = app) -> None:
     try:
         command()
     except InputError as error:
-        print(f"harness: {error}", file=sys.stderr)
+        print(f"harness: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -12,9 +12,10 @@ from harness.evaluate import Questions, load, seeded
 from harness.spec import Engine
 from harness.steps import Step
 from harness.tasks import Task
-from harness.world import EMBEDDED_BASE
+from harness.world import EMBEDDED_BASE, TRUST
 from maec import hub
 from maec.errors import InputError
+from maec.own_code import require_allowed
 
 _TOKENIZER = ("tokenizer*", "vocab*", "merges.txt", "*.model", "*.jinja", "*.json")
 """Files of a model from which its tokenizer can be made."""
@@ -42,7 +43,10 @@ def require_fit(tasks: Iterable[Task], bases: Iterable[Step], engine: Engine, wh
     for folder in dict.fromkeys(
         map(_tokenizer_folder, {base.key: base for base in bases}.values())
     ):
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        require_allowed(folder, engine.trust_remote_code, TRUST)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=engine.trust_remote_code
+        )
         for task in questions.tasks:
             if task.chat_template and not tokenizer.chat_template:
                 raise InputError(

@@ -43,7 +43,11 @@ ROLES = {
 
 
 class Engine(Strict):
-    """How models are served while they are evaluated. dtype is the arithmetic's."""
+    """How models are served while they are evaluated. dtype is the arithmetic's.
+
+    ``trust_remote_code`` lets the base and the checkpoints of the matrix run code of their own,
+    in training, too; a model needs it or does not, whatever becomes of the weights.
+    """
 
     kind: Annotated[Literal["vllm", "transformers"], IDENTITY] = "vllm"
     dtype: Annotated[Literal["float32", "bfloat16", "float16"], IDENTITY] = "float32"
@@ -52,6 +56,7 @@ class Engine(Strict):
     batch_size: Annotated[int, KNOB] = Field(64, ge=1, description="transformers only")
     memory_fraction: Annotated[float, KNOB] = Field(0.85, gt=0, le=1, description="of a GPU")
     kv_cache_gib: Annotated[int, KNOB] = Field(1, ge=1, description="GiB, without a GPU")
+    trust_remote_code: Annotated[bool, KNOB] = False
     threads: Annotated[int | None, KNOB] = Field(
         None, ge=1, description="without a GPU; by default one for a small model, else all cores"
     )

@@ -16,6 +16,7 @@ from maec.errors import InputError
 from maec.hub import as_source
 from maec.recipe import ALPHA, BETA
 from maec.size import MEMORY, as_bytes
+from maec.visible import one_line, visible
 
 app = typer.Typer(
     name="maec",
@@ -77,12 +78,13 @@ def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
 
 def _complain(error: Exception) -> None:
     """Print ``error`` on a line of its own; an upload that fails leaves its progress bar open."""
+    message = f"maec: {one_line(error)}"
     if "tqdm" not in sys.modules:
-        typer.echo(f"maec: {error}", err=True)
+        typer.echo(message, err=True)
         return
     from tqdm import tqdm
 
-    tqdm.write(f"maec: {error}", file=sys.stderr)
+    tqdm.write(message, file=sys.stderr)
 
 
 @app.command()
@@ -102,8 +104,7 @@ def merge(
     loaded = load_recipe(recipe)  # before torch is imported: mistakes show at once
     limit = as_bytes(memory)
     if dry_run:
-        from rich.console import Console
-
+        from maec.console import Console
         from maec.dry_run import plan
 
         Console().print(plan(loaded, limit).table())
@@ -184,10 +185,9 @@ def inspect(
 
     rows = summary(path)
     if as_json:
-        json.dump(rows, sys.stdout, indent=2)
-        typer.echo()
+        typer.echo(json.dumps(rows, indent=2))
         return
-    from rich.console import Console
+    from maec.console import Console
 
     console = Console()
     for table in tables(rows):
@@ -211,7 +211,7 @@ def push(
     from maec.share import push as run_push
 
     address = run_push(folder, repo, private=private, revision=revision, message=message)
-    typer.echo(f"{folder}: pushed; {address}")
+    typer.echo(visible(f"{folder}: pushed; {address}"))
 
 
 @app.command()

@@ -66,12 +66,13 @@ def layer_and_module(name: str) -> tuple[int | None, str]:
 
 def tables(rows: list[dict[str, Any]]) -> Iterator[Table]:
     """The rows of ``summary`` for the terminal, one table for each ability."""
+    from rich.markup import escape
     from rich.table import Table
 
     for ability, group in groupby(rows, key=lambda row: row["ability"]):
         entries = list(group)
         merged = entries[0]["similarity"] is not None
-        table = Table(title=ability)
+        table = Table(title=ability and escape(ability))
         for column in ("layer", "key neurons", "share", *(["similarity"] if merged else [])):
             table.add_column(column, justify="right")
         if merged:
@@ -85,7 +86,7 @@ def tables(rows: list[dict[str, Any]]) -> Iterator[Table]:
             ]
             if merged:
                 cells += [f"{row['similarity']:+.4f}", "yes" if row["selected"] else "no"]
-            table.add_row(*cells, row["module"])
+            table.add_row(*cells, escape(row["module"]))
         yield table
 
 
