@@ -126,7 +126,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     if (path / "adapter_config.json").is_file():
         # transformers would load what that names as its base, from wherever it is
         raise InputError(
-            f"{path}: an adapter_config.json beside whole weights; move it away, or give the adapter"
+            f"{path}: an adapter_config.json beside whole weights; move one of them away"
         )
     if not (path / "config.json").is_file():
         raise InputError(f"{path}: no config.json; give a checkpoint as save_pretrained writes it")
