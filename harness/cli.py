@@ -364,7 +364,10 @@ def _print_tables(matrix: Path) -> None:
 
 
 def main(command: Callable[[], None] = app) -> None:
-    """Entry point: one line and exit code 2 for a mistake the user can mend."""
+    """Entry point: one line for what is not the program's fault.
+
+    Exit code 2 for a mistake the user can mend, 1 for what failed underway.
+    """
     # read when tqdm is imported: the terminal belongs to the harness's own bars
     os.environ.setdefault("TQDM_DISABLE", "1")
     try:
@@ -372,6 +375,11 @@ def main(command: Callable[[], None] = app) -> None:
     except InputError as error:
         print(f"harness: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # `harness table … | head`
+        raise
+    except OSError as error:
+        print(f"harness: {one_line(error)}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

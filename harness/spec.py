@@ -42,6 +42,10 @@ ROLES = {
 """What a training run is for; a matrix gives settings for each role that its methods use."""
 
 
+Ability = Annotated[str, Field(pattern=r"^\w[\w.-]{0,99}$")]
+"""A part of the names of folders and files."""
+
+
 class Engine(Strict):
     """How models are served while they are evaluated. dtype is the arithmetic's.
 
@@ -164,7 +168,7 @@ class Matrix(Strict):
     config: dict[str, int] = Field(default_factory=dict)
     pivot: str = "en"
     languages: list[str] = Field(min_length=1)
-    abilities: list[str] = Field(min_length=1)
+    abilities: list[Ability] = Field(min_length=1)
     methods: list[MethodEntry] = Field(min_length=1)
     seeds: list[int] = Field([0], min_length=1)
     split: Literal["test", "dev"] = "test"

@@ -84,7 +84,8 @@ def given(matrix: Matrix, base: Step) -> Given:
 def _checkpoint(matrix: Matrix, named: str, key: str, base: Step | None) -> Step:
     """What ``named`` is: a checkpoint in a folder, one on a hub, or an adapter of ``base``."""
     where = f"{matrix.file}: {key}"
-    source = as_source(named, matrix.file.parent)
+    with _told(where):
+        source = as_source(named, matrix.file.parent)
     inputs = {} if base is None else {"base": base}
     trusted = matrix.engine.trust_remote_code
     if isinstance(source, str):

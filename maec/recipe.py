@@ -33,7 +33,10 @@ def _beside_recipe(given: Any, info: ValidationInfo) -> Source:
     """A relative path counts from the recipe's folder, where it was read from a file."""
     if not isinstance(given, str | Path) or given == "":
         raise ValueError("allowed: a folder, or a hub id (org/name or org/name@revision)")
-    return as_source(given, (info.context or {}).get("folder", Path()))
+    try:
+        return as_source(given, (info.context or {}).get("folder", Path()))
+    except InputError as error:
+        raise ValueError(str(error)) from None
 
 
 def _share_above_zero(value: float) -> float:

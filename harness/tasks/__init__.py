@@ -78,7 +78,7 @@ def text(matrix: Matrix, language: str) -> Task:
     if files is None:
         docs = items.texts(language, documents)
     else:
-        docs = _read_texts(matrix, files.format(language=language))[:documents]
+        docs = _read_texts(matrix, files.replace(LANGUAGE, language))[:documents]
     name = f"{TEXT_TEMPLATE}_{language}"
     parts = (Part(name, _template(TEXT_TEMPLATE), docs),)
     return Task(name=name, split="text", ability=TEXT, language=language, parts=parts)
@@ -197,7 +197,10 @@ def _dataset(matrix: Matrix, settings: TaskSettings, where: str, language: str) 
     )
     if named is None:
         return own
-    source = as_source(named.replace(LANGUAGE, language), matrix.file.parent)
+    try:
+        source = as_source(named.replace(LANGUAGE, language), matrix.file.parent)
+    except InputError as error:
+        raise InputError(f"{where}.dataset: {error}") from None
     if isinstance(source, str):
         repo, revision = repo_and_revision(source)
         return replace(own, path=repo, revision=revision)

@@ -58,8 +58,8 @@ def _fuzz(name: str, runs: str, findings: str) -> None:
     with atheris.instrument_imports(include=["maec", "harness"]):
         from tests.fuzz.targets import TARGETS
     options = [
-        f"-atheris_runs={runs}", f"-artifact_prefix={findings}/{name}-", "-max_len=400", "-len_control=0",
-        "-timeout=20", "-rss_limit_mb=4096", "-seed=1",
+        f"-atheris_runs={runs}", f"-artifact_prefix={findings}/{name}-", "-max_len=400",
+        "-len_control=0", "-timeout=20", "-rss_limit_mb=4096", "-seed=1",
     ]  # fmt: skip
     atheris.Setup([sys.argv[0], *options], TARGETS[name][0])
     atheris.Fuzz()

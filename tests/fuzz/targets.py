@@ -4,6 +4,7 @@ A target raises nothing but what its reader documents; ``InputError`` on one lin
 """
 
 import json
+import re
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -133,7 +134,7 @@ def answer(data: bytes) -> None:
         choices.text()
     )  # fmt: skip
     found = numbers.answer(text, language)
-    assert found == numbers.INVALID or numbers.answer(found, "en") == found
+    assert found == numbers.INVALID or re.fullmatch(r"-?[0-9]+([./][0-9]+)?", found)
 
 
 def language(data: bytes) -> None:
