@@ -1,6 +1,7 @@
 # The two commands are `make matrix` and `make test`; `make help` lists the rest.
 
 MATRIX ?= harness/matrices/micro.yaml
+FUZZ ?= 1000000
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,8 +13,8 @@ READY := $(VENV)/.ready-$(LANE)
 TORCH_INDEX_cpu := --extra-index-url https://download.pytorch.org/whl/cpu --retries 1
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 
-.PHONY: matrix test setup leaderboard leaderboard-static screenshots report bench clean help lint \
-	lock embedded-base
+.PHONY: matrix test setup leaderboard leaderboard-static screenshots report fuzz bench clean help \
+	lint lock embedded-base
 .DEFAULT_GOAL := matrix
 
 matrix: $(READY)  ## run MATRIX (default: harness/matrices/micro.yaml) and print its table
@@ -35,6 +36,10 @@ screenshots: $(READY)  ## make the README's pictures, from the set in RELEASE (t
 
 report: $(READY)  ## write what the matrix scored last showed to results/
 	@$(BIN)/harness report
+
+fuzz: $(READY)  ## give every reader of files FUZZ inputs that nobody expects (a million; minutes)
+	@$(BIN)/python -m pip install --quiet atheris
+	@$(BIN)/python -m tests.fuzz --inputs $(FUZZ)
 
 bench: $(READY)  ## measure engine, plans, sweeps, leaderboard, merging; writes results/bench.json
 	@$(BIN)/python -m harness.bench $(BENCH)

@@ -234,8 +234,9 @@ def _numel(folder: Path) -> int | None:
     try:
         return open_checkpoint(folder).numel()
     except InputError:
-        told = read_json(index).get("metadata", {}) if index.is_file() else {}
-    return int(told["total_parameters"]) if "total_parameters" in told else None
+        told = read_json(index).get("metadata") if index.is_file() else None
+    found = told.get("total_parameters") if isinstance(told, dict) else None
+    return int(found) if isinstance(found, int | float) else None
 
 
 def _states(*checkpoints: Checkpoint) -> States:

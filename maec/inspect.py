@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maec.errors import InputError
+from maec.manifest import read_manifest
 from maec.provenance import name_of
-from maec.reading import read_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,7 +39,7 @@ def summary(path: Path) -> list[dict[str, Any]]:
             f"{path}: nothing to inspect: none of {', '.join(MANIFESTS)} is there; "
             f"give a mask, an ability pack or a model made by `maec merge`"
         )
-    content = read_json(manifest)
+    content = read_manifest(manifest)
     groups: list[tuple[str | None, dict[str, Any]]]
     if manifest.name == "maec.json":
         groups = [(name_of(part["path"]), part["tensors"]) for part in content["abilities"]]

@@ -98,6 +98,7 @@ def known_corpora(folders: Iterable[Path]) -> list[Any]:
     for folder in folders:
         for name in MANIFESTS:
             if (folder / name).is_file():
-                corpora = read_json(folder / name).get("corpora", [])
+                said = read_json(folder / name).get("corpora")
+                corpora = said if isinstance(said, list) else []
                 found += [corpus for corpus in corpora if corpus not in found]
     return found

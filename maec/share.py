@@ -134,7 +134,7 @@ def require_made_by_maec(folder: Path, *, finished: bool = True) -> None:
 def _open(folder: Path, manifest: str) -> None:
     """Open what ``manifest`` says lies in ``folder``, which checks that it is whole."""
     if manifest == "maec.json":
-        if read_json(folder / manifest)["kind"] != "merged-model":
+        if read_json(folder / manifest).get("kind") != "merged-model":
             raise ValueError("not the manifest of a merged model")
         open_checkpoint(folder)
     elif manifest == "pack.json":

@@ -4,6 +4,7 @@ A target raises nothing but what its reader documents; ``InputError`` on one lin
 """
 
 import json
+import math
 import re
 import tempfile
 from collections.abc import Callable
@@ -18,10 +19,14 @@ from harness.embedded import lexicon
 from harness.spec import check_matrix, load_matrix
 from harness.store.release import MANIFEST, by_table, read_manifest
 from harness.tasks import numbers
+from maec.adapter import open_adapter
+from maec.checkpoint import Checkpoint
 from maec.errors import InputError
+from maec.inspect import summary, tables
+from maec.pack import open_pack
 from maec.reading import parse_yaml
 from maec.recipe import load_recipe
-from maec.tensors import BYTES, open_tensors, read_header
+from maec.tensors import BYTES, TensorInfo, open_tensors, read_header
 from tests.fuzz.mutate import Choices, mutated
 
 ROOT = Path(__file__).parents[2]
@@ -125,6 +130,65 @@ def manifest(data: bytes) -> None:
     _read(names)
 
 
+def pack(data: bytes) -> None:
+    """The manifest of an ability pack, or the bytes of its blocks, changed."""
+    choices = Choices(data)
+    folder = _folder() / "pack"
+    folder.mkdir(exist_ok=True)
+    valid = {
+        "format": 3, "base": {"path": "base", "fingerprint": "0"}, "ability": {"path": "math"},
+        "tensors": {"w": {"shape": [2, 3], "key_neurons": 2}},
+    }  # fmt: skip
+    whole = choices.number(2)
+    (folder / "pack.json").write_text(json.dumps(valid if whole else mutated(valid, choices)))
+    parts = {"w.blocks": ("I64", [2, 3], 48), "w.gaps": ("U8", [2], 2), "w.values": ("F32", [2], 8)}
+    entries, place = {}, 0
+    for name, (dtype, shape, size) in parts.items():
+        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [place, place + size]}
+        place += size
+    blocks = [0, 0, 0, 6, 2, 2]
+    for _ in range(choices.number(3)):
+        blocks[choices.number(6)] = choices.one([0, 1, 2, 6, 7, -1, 2**62, -(2**63)])
+    gaps = bytes(choices.number(256) for _ in range(2))
+    stored = b"".join(n.to_bytes(8, "little", signed=True) for n in blocks) + gaps + bytes(8)
+    text = json.dumps(entries).encode()
+    (folder / "pack.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + stored)
+
+    def read() -> None:
+        opened = open_pack(folder)
+        for name, shape in opened.shapes.items():
+            places = opened.read_entries(name, 0, math.prod(shape)).places
+            assert ((places >= 0) & (places < math.prod(shape))).all()
+
+    _read(read)
+    _read(lambda: list(tables(summary(folder))))
+
+
+def adapter(data: bytes) -> None:
+    """A LoRA adapter's config, changed."""
+    choices = Choices(data)
+    folder = _folder() / "adapter"
+    folder.mkdir(exist_ok=True)
+    valid = {
+        "peft_type": "LORA", "r": 2, "lora_alpha": 4, "use_rslora": True, "rank_pattern": {"w": 2},
+        "alpha_pattern": {"w": 4}, "modules_to_save": ["w"], "init_lora_weights": True,
+        "fan_in_fan_out": False, "ensure_weight_tying": False,
+    }  # fmt: skip
+    (folder / "adapter_config.json").write_text(json.dumps(mutated(valid, choices)))
+    entries = {
+        "base_model.model.w.lora_A.weight": {"dtype": "F32", "shape": [2, 3]},
+        "base_model.model.w.lora_B.weight": {"dtype": "F32", "shape": [4, 2]},
+    }
+    for entry, offsets in zip(entries.values(), ([0, 24], [24, 56]), strict=True):
+        entry["data_offsets"] = offsets
+    text = json.dumps(entries).encode()
+    whole = len(text).to_bytes(8, "little") + text + bytes(56)
+    (folder / "adapter_model.safetensors").write_bytes(whole)
+    info = TensorInfo("F32", (4, 3), folder / "adapter_model.safetensors", 0, 48)
+    base = Checkpoint(folder, {"w.weight": info, "lm_head.weight": info}, {"vocab_size": 9})
+    _read(lambda: open_adapter(folder, base))
+
+
 def answer(data: bytes) -> None:
     """What a model may say; what is read from it is a number or nothing."""
     choices = Choices(data)
@@ -165,7 +229,9 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], int]] = {
     "matrix": (matrix, 100),
     "recipe": (recipe, 100),
     "manifest": (manifest, 90),
-    "answer": (answer, 180),
+    "pack": (pack, 20),
+    "adapter": (adapter, 20),
+    "answer": (answer, 140),
     "language": (language, 10),
     "reported": (numbers_of_others, 20),
 }
