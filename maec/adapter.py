@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from maec.checkpoint import OUTPUT_LAYER, Checkpoint, embeddings
 from maec.errors import InputError
@@ -168,10 +168,12 @@ def open_adapter(path: Path, base: Checkpoint) -> Adapted:
 class _Lora(BaseModel):
     """What is read of a LoRA adapter's config."""
 
+    model_config = ConfigDict(strict=True)
+
     r: int = Field(ge=1)
     lora_alpha: float
-    use_rslora: bool = False
-    fan_in_fan_out: bool = False
+    use_rslora: bool | None = False
+    fan_in_fan_out: bool | None = False
     ensure_weight_tying: bool | None = False
     rank_pattern: dict[str, Annotated[int, Field(ge=1)]] | None = None
     alpha_pattern: dict[str, float] | None = None

@@ -245,7 +245,7 @@ def _patterns(path: Path, listed: Mapping[str, Any]) -> dict[str, tuple[str, ...
                 f"{path}: patterns: unknown sentence type '{kind}'{nearest(kind, SLOTS)} "
                 f"(allowed are {', '.join(SLOTS)})"
             )
-        for variant in variants:
+        for variant in _texts(path, f"patterns.{kind}", variants):
             _check_pattern(path, kind, variant)
         patterns[kind] = tuple(variants)
     return patterns
@@ -300,7 +300,7 @@ def _new(code: str, path: Path, in_base: bool, declared: Any) -> frozenset[str]:
     """Half of each category, the same on every machine; all of it where the base has no words."""
     content = [concept for category in CONTENT for concept in concepts()[category]]
     if declared is not None:
-        for concept in declared:
+        for concept in _texts(path, "new", declared):
             if concept not in content:
                 raise InputError(
                     f"{path}: new: unknown concept '{concept}'{nearest(concept, content)}"
@@ -324,6 +324,12 @@ def _every_second(code: str, group: list[tuple[str, str]]) -> list[str]:
         return entry[0], hashlib.sha256(f"{code}/{entry[1]}".encode()).hexdigest()
 
     return [concept for _, concept in sorted(group, key=rank)[::2]]
+
+
+def _texts(path: Path, key: str, value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise InputError(f"{path}: {key}: {value!r}; must be a list of texts")
+    return value
 
 
 def _mapping(path: Path, key: str, value: Any) -> Mapping[str, Any]:
