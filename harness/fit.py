@@ -99,15 +99,22 @@ def _requests(questions: Questions, task: Task, tokenizer: Any) -> Iterator[tupl
 
 
 def _chat_template(tokenizer: Any) -> Callable[..., str]:
-    """What lm-eval's models make of messages."""
+    """What lm-eval's models make of messages; InputError where a template cannot."""
+    from jinja2 import TemplateError
 
     def apply(messages: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        return tokenizer.apply_chat_template(
-            messages,
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
-        )
+        try:
+            return tokenizer.apply_chat_template(
+                messages,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=not add_generation_prompt,
+            )
+        except TemplateError as error:  # it is the model's, and runs in a sandbox
+            raise InputError(
+                f"{tokenizer.name_or_path}: the chat template fails: {error}; leave chat_template "
+                "out, or take a base whose template works"
+            ) from None
 
     return apply
 
