@@ -1,6 +1,7 @@
 # The two commands are `make matrix` and `make test`; `make help` lists the rest.
 
 MATRIX ?= harness/matrices/micro.yaml
+FUZZ ?= 1000000
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,8 +19,8 @@ TOOLS := build/tools
 COMPILE := $(TOOLS)/bin/uv pip compile --quiet --python-version 3.11 --no-annotate \
 	--generate-hashes --custom-compile-command 'make lock'
 
-.PHONY: matrix test setup leaderboard leaderboard-static screenshots report bench clean help lint \
-	lock audit licences embedded-base
+.PHONY: matrix test setup leaderboard leaderboard-static screenshots report bench fuzz clean help \
+	lint lock audit licences embedded-base
 .DEFAULT_GOAL := matrix
 
 matrix: $(READY)  ## run MATRIX (default: harness/matrices/micro.yaml) and print its table
@@ -41,6 +42,10 @@ screenshots: $(READY)  ## make the README's pictures, from the set in RELEASE (t
 
 report: $(READY)  ## write what the matrix scored last showed to results/
 	@$(BIN)/harness report
+
+fuzz: $(READY)  ## give every reader of files FUZZ inputs that nobody expects (a million; minutes)
+	@$(BIN)/python -m pip install --quiet atheris
+	@$(BIN)/python -m tests.fuzz --inputs $(FUZZ)
 
 bench: $(READY)  ## measure engine, plans, sweeps, leaderboard, merging; writes results/bench.json
 	@$(BIN)/python -m harness.bench $(BENCH)

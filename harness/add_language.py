@@ -19,6 +19,7 @@ from harness.lm_eval_languages import FAMILIES, tasks_in
 from maec.errors import InputError, nearest
 from maec.folder import write_file
 from maec.language import ISO_639_1, language_code
+from maec.reading import parse_yaml, read_text
 
 HIGH = "ar de en es fr ja zh ca cs eu fa fi hi hr hu it ko nl pl pt ru sr sv tr vi"
 """Classes 5 and 4 of the taxonomy of Joshi et al. 2020, languages with much text and much of it
@@ -176,18 +177,10 @@ def _reason(language: Language) -> str:
 def _lexicon_text(language: Language, file: Path) -> str:
     """What goes under ``lexicon``, comments and all, after the checks of the embedded world."""
     try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"--lexicon: {file}: cannot be read: {error.strerror}; name a file of words"
-        ) from None
-    except UnicodeDecodeError:
-        raise InputError(f"--lexicon: {file}: this is not UTF-8 text") from None
-    try:
-        said = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"--lexicon: {file}: this is not YAML: {reason}") from None
+        text = read_text(file)
+        said = parse_yaml(text, file)
+    except InputError as error:
+        raise InputError(f"--lexicon: {error}") from None
     if not isinstance(said, dict):
         raise InputError(f"--lexicon: {file}: must be a mapping with words, patterns and so on")
     if said.get("pretrained"):

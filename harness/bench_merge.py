@@ -281,8 +281,10 @@ def _mergekit(config: Path, out: Path) -> Callable[[], None]:
     from mergekit.merge import run_merge
     from mergekit.options import MergeOptions
 
+    from maec.reading import parse_yaml
+
     text = config.read_text(encoding="utf-8")
-    settings = MergeConfiguration.model_validate(yaml.safe_load(text))
+    settings = MergeConfiguration.model_validate(parse_yaml(text, config))
     options = MergeOptions(quiet=True)
     return lambda: run_merge(settings, str(out), options, config_source=text)
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from harness import cli_doctor, cli_release
 from maec.command import start
+from maec.console import Console
+from maec.visible import visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,7 +51,7 @@ def plan(
     planned = make_plan(load_matrix(matrix))
     summary, found = planned.summary(), price(planned, gpu, utilisation)
     if as_json:
-        print(json.dumps({**summary, "price": found}, indent=1, ensure_ascii=False))
+        print(visible(json.dumps({**summary, "price": found}, indent=1, ensure_ascii=False)))
         return
     console = Console()
     missing = summary["missing"]
@@ -62,7 +63,7 @@ def plan(
             console.print(f"[dim]{escape(line)}[/dim]", highlight=False)
     console.print(
         f"{missing['steps']} of {len(summary['steps'])} steps and {missing['cells']} of "
-        f"{len(summary['cells'])} cells are missing; `harness run {matrix}` does them"
+        f"{len(summary['cells'])} cells are missing; `harness run {escape(str(matrix))}` does them"
     )
 
 
@@ -152,7 +153,7 @@ def sweep(
     tried = by_sweep(store.trials())
     found = [tried[entry.key] for entry in wanted if entry.key in tried]
     if as_json:
-        print(json.dumps(found, indent=1, ensure_ascii=False, default=str))
+        print(visible(json.dumps(found, indent=1, ensure_ascii=False, default=str)))
     else:
         shown = Console(width=max(Console().width, 130))
         for table in (overview(found), *(map(curve, found) if curves else ())):
@@ -172,7 +173,7 @@ def table(matrix: MatrixFile, as_json: AsJson = False) -> None:
     from harness.spec import load_matrix
     from harness.table import rows
 
-    print(json.dumps(rows(make_plan(load_matrix(matrix))), indent=1, ensure_ascii=False))
+    print(visible(json.dumps(rows(make_plan(load_matrix(matrix))), indent=1, ensure_ascii=False)))
 
 
 @app.command()
@@ -196,7 +197,7 @@ def compare(
 
     found = compared.compared(methods, matrix, ability, variant, every=every, with_cells=cells)
     if as_json:
-        print(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
+        print(visible(json.dumps(found.as_json(), indent=1, ensure_ascii=False)))
         return
     console = Console(width=max(Console().width, 130))
     for shown in found.tables():
@@ -223,7 +224,7 @@ def cost(
 
     found = costs(make_plan(load_matrix(matrix)), reference)
     if as_json:
-        print(json.dumps(found, indent=1, ensure_ascii=False))
+        print(visible(json.dumps(found, indent=1, ensure_ascii=False)))
         return
     console = Console(width=max(Console().width, 140))
     console.print(table(found))
@@ -275,7 +276,7 @@ def add_language(
         out=out,
     )
     for line in added.lines():
-        print(line)
+        print(visible(line))
 
 
 @app.command()
@@ -295,7 +296,7 @@ def status() -> None:
     for column in ("run", "matrix", "status", "started", "seconds", "cells", "engine start, s"):
         runs.add_column(column)
     for entry in overview["runs"]:
-        runs.add_row(*("" if value is None else str(value) for value in entry))
+        runs.add_row(*("" if value is None else escape(str(value)) for value in entry))
     console.print(runs)
     if failures := store.failures():
         console.print(_failed(failures))

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from maec.visible import one_line, visible
+
 app = typer.Typer()
 
 
@@ -31,13 +33,14 @@ def doctor(
     else:
         found = left = examination.examine(quick=quick, track=bar)
     if as_json:
-        print(json.dumps({"found": asdict(found), "left": asdict(left)}, indent=1, default=str))
+        both = {"found": asdict(found), "left": asdict(left)}
+        print(visible(json.dumps(both, indent=1, default=str)))
     else:
         for finding in found.findings:
             if finding not in left.findings:
-                print(f"repaired: {finding.where}: {finding.what}")
+                print(one_line(f"repaired: {finding.where}: {finding.what}"))
         for finding in left.findings:
-            print(finding)
+            print(one_line(finding))
         gone = f" ({left.gone} more are gone, to be made again when needed)" if left.gone else ""
         wrong = len(left.findings) or "nothing"
         print(f"{left.cells} cells, {left.artifacts} artifacts{gone}: {wrong} wrong")

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from maec.visible import visible
+
 app = typer.Typer()
 
 MATRICES = Path(__file__).parent / "matrices"
@@ -45,7 +47,7 @@ def export(
     from harness.store.export import export as write
 
     path = write(release, matrix or (), licence=licence, authors=author or (), out=out)
-    print(_said(path))
+    print(visible(_said(path)))
 
 
 @app.command()
@@ -62,9 +64,8 @@ def export_lm_eval(
 
     lm-eval scores the stored answers anew; whatever does not come out as stored is refused.
     """
-    from rich.console import Console
-
     from harness.lm_eval_files import write
+    from maec.console import Console
 
     console = Console(stderr=True)
     models = write(out, console, release=release, matrices=matrix or (), beside=beside or MATRICES)
@@ -81,7 +82,7 @@ def bring_in(
     """Check somebody else's set and copy it to results/, where the leaderboard shows it."""
     from harness.store.importing import bring_in as copy
 
-    print(_said(copy(folder, name)))
+    print(visible(_said(copy(folder, name))))
 
 
 @app.command()
@@ -99,17 +100,16 @@ def verify(
 
     0 if all are equal or differ as the hardware rule allows, which is printed, and 1 if not.
     """
-    from rich.console import Console
-
     from harness import verify_table
     from harness.interrupt import told_to_go_on
     from harness.verify import verify as run_again
+    from maec.console import Console
 
     console = Console(stderr=True)
     with told_to_go_on():
         found = run_again(release, cells, seed, console, beside=beside or MATRICES, workers=workers)
     if as_json:
-        print(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
+        print(visible(json.dumps(found.as_json(), indent=1, ensure_ascii=False)))
     else:
         shown = Console(width=max(Console().width, 150))
         shown.print(verify_table.table(found))
@@ -132,7 +132,7 @@ def cite(
     """Print BibTeX for a score or a set and its method, and a sentence for a methods section."""
     from harness.cite import cite as citation
 
-    print(citation(row))
+    print(visible(citation(row)))
 
 
 def _said(path: Path) -> str:

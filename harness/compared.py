@@ -7,6 +7,7 @@ from itertools import combinations
 from typing import Any
 
 import pandas as pd
+from rich.markup import escape
 from rich.table import Table
 
 from harness import store
@@ -127,7 +128,7 @@ def _summaries(found: Comparison) -> Table:
     table.add_column("verdict")
     for row in rows.itertuples():
         table.add_row(
-            *(row.a, row.b, row.ability),
+            *map(escape, (row.a, row.b, row.ability)),
             *(str(len(row.languages)), str(row.items), str(len(row.seeds))),
             *(f"{row.mean_a:.1f}", f"{row.mean_b:.1f}"),
             f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]",
@@ -140,8 +141,8 @@ def _summaries(found: Comparison) -> Table:
 def _cells(matrix: str, rows: pd.DataFrame) -> Table:
     a, b = rows.loc[0, ["a", "b"]]
     table = Table(
-        title=f"{matrix}: {a} (A) − {b} (B), exact McNemar test a cell; Holm p over "
-        f"{len(rows)} cells",
+        title=escape(f"{matrix}: {a} (A) − {b} (B), exact McNemar test a cell; Holm p over ")
+        + f"{len(rows)} cells",
         title_justify="left",
     )
     for column in ("ability", "language"):
@@ -153,7 +154,8 @@ def _cells(matrix: str, rows: pd.DataFrame) -> Table:
     for row in rows.itertuples():
         counts = (row.seed, row.n, row.both, row.only_a, row.only_b, row.neither)
         table.add_row(
-            *(row.ability, row.language, *map(str, counts)),
+            *map(escape, (row.ability, row.language)),
+            *map(str, counts),
             *(f"{row.difference:+.1f}", f"{row.p:.2g}", f"{row.p_holm:.2g}"),
         )
     return table

@@ -3,19 +3,21 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 
 def table(found: Mapping[str, Any]) -> Table:
     """What :func:`harness.cost.costs` found: one row a method, blank where a figure is unknown."""
     bases = [f"{base['label']}, {_number(base['parameters'])} parameters" for base in found["base"]]
+    reference = escape(found["reference"] or "a scored method")
     shown = Table(
         title=f"{found['matrix']}: what each method costs to get it alone",
         caption="FLOPs: of training, 6·N·D. trained: share of the parameters that may move, by "
         "FLOPs. fair: a step that n methods share counts 1/n for each. +1: one more language, on "
-        f"average. accuracy, cost (in FLOPs): in % of {found['reference'] or 'a scored method'}. "
+        f"average. accuracy, cost (in FLOPs): in % of {reference}. "
         "Seconds and memory depend on the machine and on what else ran there. Not included: the "
-        f"base ({'; '.join(bases)}).",
+        f"base ({escape('; '.join(bases))}).",
         title_justify="left",
         caption_justify="left",
     )
@@ -27,7 +29,7 @@ def table(found: Mapping[str, Any]) -> Table:
     for label, method in found["methods"].items():
         added = method["added_language"] or {}
         shown.add_row(
-            label,
+            escape(label),
             *_own(method),
             _power(method["fair"]["flops"]),
             _power(added.get("flops")),

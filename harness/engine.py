@@ -98,6 +98,7 @@ class _Vllm:
             torch.set_num_threads(settings.threads or _threads(base))
         self.lm = vllm_model()(
             pretrained=str(base),
+            trust_remote_code=settings.trust_remote_code,
             dtype=settings.dtype,
             max_model_len=settings.max_model_len,
             max_num_seqs=settings.max_num_seqs,
@@ -173,6 +174,7 @@ class _Transformers:
 
         self.lm = transformers_model()(
             pretrained=str(base),
+            trust_remote_code=settings.trust_remote_code,
             dtype=settings.dtype,
             batch_size=settings.batch_size,
             max_length=settings.max_model_len,

@@ -132,6 +132,7 @@ def _train(step: Step, folder: Path, progress: Progress | None) -> dict[str, Any
         mask=read_mask(mask.folder) if mask else None,
         progress=(lambda done, total, _loss: progress(done, total)) if progress else None,
         scratch=scratch,
+        trust_remote_code=step.runs_code,
     )
     shutil.rmtree(scratch, ignore_errors=True)
     return {
@@ -154,7 +155,7 @@ def _documents(step: Step, base: Path) -> tuple[Iterable[str], list[Reading]]:
         return [text for corpus in found for text in world.documents(corpus)], []
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=step.runs_code)
     readings = [
         Reading(corpus, place, tokenizer, passes=found.count(corpus))
         for index, (corpus, place) in enumerate(zip(found, step.places, strict=True))
@@ -184,7 +185,9 @@ def _locate(step: Step, folder: Path, progress: Progress | None) -> dict[str, An
 
             documents, readings = _documents(step, base.path)
             trained = step.inputs["trained"].folder
-            change = activation_change(base.path, trained, documents)
+            change = activation_change(
+                base.path, trained, documents, trust_remote_code=step.runs_code
+            )
             importance = by_channel(change, shapes)
             frozen = shapes.keys() - change.keys()
         case "random":
@@ -294,7 +297,12 @@ def _mergekit(step: Step, folder: Path, progress: Progress | None) -> dict[str, 
     run_merge(
         MergeConfiguration.model_validate(merge_config(step)),
         str(folder),
-        MergeOptions(copy_tokenizer=True, random_seed=step.settings.get("seed", 0), quiet=True),
+        MergeOptions(
+            copy_tokenizer=True,
+            random_seed=step.settings.get("seed", 0),
+            quiet=True,
+            trust_remote_code=step.runs_code,
+        ),
     )
     return {}
 

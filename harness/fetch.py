@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.steps import Step
+from harness.world import TRUST
 from maec.adapter import is_adapter
 from maec.checkpoint import copy_companions, open_checkpoint, write_tensors
 from maec.compatible import fitted, open_base
 from maec.errors import InputError
 from maec.hub import hub_id, local_folder
-from maec.tensors import read_json
+from maec.own_code import require_allowed
+from maec.reading import read_json
 
 SHAPE = (
     *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers"),
@@ -39,8 +41,10 @@ def fetch(step: Step, folder: Path, commit: str | None = None) -> dict[str, Any]
     else:
         revision = commit or step.settings["revision"]
         source = "@".join(filter(None, (step.settings["model"], revision)))
+    configs = local_folder(source, ("*.json",))  # what is refused by them needs no weights
+    require_allowed(configs, step.trusted, TRUST)
     if base is not None:
-        _require_same_shape(base, source)
+        _require_same_shape(base, source, configs / "config.json")
     found = local_folder(source)
     try:
         _place(found, found if base is None else base.folder, folder)
@@ -54,9 +58,8 @@ def fetch(step: Step, folder: Path, commit: str | None = None) -> dict[str, Any]
     return {"commit": on_hub[1], **({"licence": licence} if licence else {})}
 
 
-def _require_same_shape(base: Step, source: Path | str) -> None:
-    """Refuse a model by its config, before its weights are fetched."""
-    other = local_folder(source, ("*.json",)) / "config.json"
+def _require_same_shape(base: Step, source: Path | str, other: Path) -> None:
+    """Refuse a model by its config, the file ``other``."""
     if not other.is_file():
         return  # an adapter has none
     found, wanted = read_json(other), read_json(base.folder / "config.json")

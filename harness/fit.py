@@ -12,9 +12,10 @@ from harness.evaluate import Questions, load, seeded
 from harness.spec import Engine
 from harness.steps import Step
 from harness.tasks import Task
-from harness.world import EMBEDDED_BASE
+from harness.world import EMBEDDED_BASE, TRUST
 from maec import hub
 from maec.errors import InputError
+from maec.own_code import require_allowed
 
 _TOKENIZER = ("tokenizer*", "vocab*", "merges.txt", "*.model", "*.jinja", "*.json")
 """Files of a model from which its tokenizer can be made."""
@@ -42,7 +43,10 @@ def require_fit(tasks: Iterable[Task], bases: Iterable[Step], engine: Engine, wh
     for folder in dict.fromkeys(
         map(_tokenizer_folder, {base.key: base for base in bases}.values())
     ):
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        require_allowed(folder, engine.trust_remote_code, TRUST)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=engine.trust_remote_code
+        )
         for task in questions.tasks:
             if task.chat_template and not tokenizer.chat_template:
                 raise InputError(
@@ -95,15 +99,22 @@ def _requests(questions: Questions, task: Task, tokenizer: Any) -> Iterator[tupl
 
 
 def _chat_template(tokenizer: Any) -> Callable[..., str]:
-    """What lm-eval's models make of messages."""
+    """What lm-eval's models make of messages; InputError where a template cannot."""
+    from jinja2 import TemplateError
 
     def apply(messages: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        return tokenizer.apply_chat_template(
-            messages,
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
-        )
+        try:
+            return tokenizer.apply_chat_template(
+                messages,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=not add_generation_prompt,
+            )
+        except TemplateError as error:  # it is the model's, and runs in a sandbox
+            raise InputError(
+                f"{tokenizer.name_or_path}: the chat template fails: {error}; leave chat_template "
+                "out, or take a base whose template works"
+            ) from None
 
     return apply
 

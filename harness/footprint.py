@@ -31,7 +31,10 @@ class Shape:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Shape | None":
-        """None where a key is missing; ``queries`` and ``keys`` are all heads' widths together."""
+        """None where a key is missing or no number.
+
+        ``queries`` and ``keys`` are all heads' widths together.
+        """
         text = config.get("text_config") or config
         try:
             heads = text["num_attention_heads"]
@@ -44,7 +47,7 @@ class Shape:
                 keys=width * (text.get("num_key_value_heads") or heads),
                 vocabulary=text["vocab_size"],
             )
-        except KeyError:
+        except (KeyError, TypeError, ZeroDivisionError):
             return None
 
 

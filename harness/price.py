@@ -18,8 +18,8 @@ from harness.tasks import Task
 from harness.world import cached, known_numel
 from maec.checkpoint import open_checkpoint
 from maec.errors import InputError, nearest
+from maec.reading import read_json
 from maec.settings import TrainSettings
-from maec.tensors import read_json
 
 
 @dataclass(frozen=True)

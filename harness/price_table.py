@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.filesize import decimal
+from rich.markup import escape
 from rich.table import Table
 
 from harness.price import gpus_needed
@@ -16,7 +17,7 @@ def table(name: str, found: Mapping[str, Any]) -> Table:
     for column in ("how many", "download", "disk", "GPU memory", "FLOPs", "GPU hours"):
         shown.add_column(column, justify="right")
     for label, figures in found["groups"].items():
-        shown.add_row(label, *_cells(figures, found))
+        shown.add_row(escape(label), *_cells(figures, found))
     shown.add_section()
     # steps and evaluations are no sum
     shown.add_row("total", "", *_cells(found["total"], found)[1:])

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
-import yaml
 from pydantic import Field, ValidationError
 
 from harness.home import results
 from maec.errors import InputError
+from maec.reading import read_yaml
 from maec.strict import Strict, first_mistake
 
 COLUMNS = [
@@ -99,11 +99,6 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 def _read(path: Path) -> Reported:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: this is no YAML: {reason}") from None
-    try:
-        return Reported.model_validate(raw)
+        return Reported.model_validate(read_yaml(path))
     except ValidationError as error:
         raise InputError(f"{path}: {first_mistake(error, Reported)}") from None

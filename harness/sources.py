@@ -72,10 +72,13 @@ def fields(text: str) -> list[str]:
     if "{" not in text:
         return [text]
     try:
-        found = [name for _, name, _, _ in Formatter().parse(text) if name is not None]
+        slots = [slot[1:] for slot in Formatter().parse(text) if slot[1] is not None]
     except ValueError as error:
         raise ValueError(f"text: no template: {error}") from None
-    if not found or not all(name.isidentifier() for name in found):
+    found = [name for name, _, _ in slots]
+    # widths would let a template ask for any amount of memory
+    plain = all(name.isidentifier() and not (form or how) for name, form, how in slots)
+    if not found or not plain:
         raise ValueError("text: a template names fields, as in '{question} {answer}'")
     return list(dict.fromkeys(found))
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness import languages, methods
@@ -17,6 +16,7 @@ from harness.sources import (
 )
 from harness.spec_tasks import TaskSettings
 from maec.errors import InputError, nearest
+from maec.reading import read_yaml
 from maec.settings import TrainSettings
 from maec.strict import Strict, first_mistake
 
@@ -40,8 +40,16 @@ ROLES = {
 """What a training run is for; a matrix gives settings for each role that its methods use."""
 
 
+Ability = Annotated[str, Field(pattern=r"^\w[\w.-]{0,99}$")]
+"""A part of the names of folders and files."""
+
+
 class Engine(Strict):
-    """How models are served while they are evaluated. dtype is the arithmetic's."""
+    """How models are served while they are evaluated. dtype is the arithmetic's.
+
+    ``trust_remote_code`` lets the base and the checkpoints of the matrix run code of their own,
+    in training, too; a model needs it or does not, whatever becomes of the weights.
+    """
 
     kind: Annotated[Literal["vllm", "transformers"], IDENTITY] = "vllm"
     dtype: Annotated[Literal["float32", "bfloat16", "float16"], IDENTITY] = "float32"
@@ -50,6 +58,7 @@ class Engine(Strict):
     batch_size: Annotated[int, KNOB] = Field(64, ge=1, description="transformers only")
     memory_fraction: Annotated[float, KNOB] = Field(0.85, gt=0, le=1, description="of a GPU")
     kv_cache_gib: Annotated[int, KNOB] = Field(1, ge=1, description="GiB, without a GPU")
+    trust_remote_code: Annotated[bool, KNOB] = False
     threads: Annotated[int | None, KNOB] = Field(
         None, ge=1, description="without a GPU; by default one for a small model, else all cores"
     )
@@ -157,7 +166,7 @@ class Matrix(Strict):
     config: dict[str, int] = Field(default_factory=dict)
     pivot: str = "en"
     languages: list[str] = Field(min_length=1)
-    abilities: list[str] = Field(min_length=1)
+    abilities: list[Ability] = Field(min_length=1)
     methods: list[MethodEntry] = Field(min_length=1)
     seeds: list[int] = Field([0], min_length=1)
     split: Literal["test", "dev"] = "test"
@@ -223,13 +232,9 @@ def load_matrix(path: Path) -> Matrix:
         InputError: no such file, no YAML, an unknown key, language, method, ability or parameter,
             or a value out of range; one line each.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError):
-        raise InputError(f"{path}: there is no such matrix file{_others(path)}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: this is not YAML: {reason}") from None
+    if not path.exists() or path.is_dir():
+        raise InputError(f"{path}: there is no such matrix file{_others(path)}")
+    raw = read_yaml(path)
     if not isinstance(raw, dict):
         raise InputError(f"{path}: a matrix file is a mapping of keys to values; see {_example()}")
     return check_matrix(raw, path)

@@ -69,7 +69,8 @@ class Step:
 
     ``label`` is for people and no part of the key, nor are ``places``, one for each of the corpora
     in ``settings``, or one for the folder that a ``fetch`` step takes an adapter from. A ``base``
-    step is a checkpoint that exists already, at ``path``.
+    step is a checkpoint that exists already, at ``path``. A ``trusted`` one may run code that it
+    brings; that is no part of the key either.
     """
 
     kind: str
@@ -78,6 +79,7 @@ class Step:
     label: str = ""
     path: Path | None = None
     places: Sequence[Place] = ()
+    trusted: bool = False
 
     @cached_property
     def key(self) -> str:
@@ -102,6 +104,11 @@ class Step:
             return self.path is not None
         # what was fetched is linked to, and lasts as long as the hub's cache does
         return self.kind != "fetch" or all(file.exists() for file in self.folder.iterdir())
+
+    @property
+    def runs_code(self) -> bool:
+        """Whether a model behind this artifact may run code that it brings."""
+        return any(step.trusted for step in self.walk())
 
     def walk(self) -> Iterator["Step"]:
         """This step and all that it needs, inputs first, each once."""

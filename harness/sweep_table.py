@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 Trial = Mapping[str, Any]
@@ -32,13 +33,13 @@ def overview(sweeps: Sequence[Sequence[Trial]]) -> Table:
     for trials in sweeps:
         first, best = trials[0], chosen(trials)
         table.add_row(
-            first["method"],
-            first["ability"],
+            escape(first["method"]),
+            escape(first["ability"]),
             str(len(trials)),
             str(first["items"]),
             f"{100 * first['score']:.1f}",
             f"{100 * best['score']:.1f}",
-            yaml_line(best["parameters"]),
+            escape(yaml_line(best["parameters"])),
         )
     return table
 
@@ -47,7 +48,8 @@ def curve(trials: Sequence[Trial]) -> Table:
     """Every trial of one sweep, in order; the chosen one is marked."""
     best = chosen(trials)
     first = trials[0]
-    table = Table(title=f"{first['method']} {first['ability']}: all trials", title_justify="left")
+    title = escape(f"{first['method']} {first['ability']}: all trials")
+    table = Table(title=title, title_justify="left")
     for column in ("trial", "score, %", "best so far, %", *first["languages"]):
         table.add_column(column, justify="right")
     table.add_column("parameters", overflow="fold")
@@ -59,7 +61,7 @@ def curve(trials: Sequence[Trial]) -> Table:
             f"{100 * trial['score']:.1f}",
             f"{100 * highest:.1f}",
             *(f"{100 * trial['by_language'][code]:.0f}" for code in first["languages"]),
-            yaml_line(trial["parameters"]),
+            escape(yaml_line(trial["parameters"])),
         )
     return table
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from statistics import mean, stdev
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from harness import store
@@ -94,7 +95,7 @@ def _table(plan: Plan, name: str, found: Sequence[Row]) -> Table:
     spread = "standard deviation over seeds" if many else "standard error over items"
     seeds = f", {len(matrix.seeds)} seeds" if many else ""
     table = Table(
-        title=f"{name}: % correct on {matrix.split} ± {spread}; {items}{seeds}",
+        title=f"{escape(name)}: % correct on {matrix.split} ± {spread}; {items}{seeds}",
         title_justify="left",
         caption="Δ: against the base, in bits per byte of held-out general text (+ is worse) and "
         "in points on the other abilities"
@@ -118,7 +119,7 @@ def _table(plan: Plan, name: str, found: Sequence[Row]) -> Table:
             _change((r for r in entries if r["method"] == method), scale, digits)
             for _, entries, scale, digits in forgetting
         ]
-        table.add_row(method, *cells, *means, *lost)
+        table.add_row(escape(method), *cells, *means, *lost)
     return table
 
 

@@ -105,9 +105,12 @@ def identified(source: TextSource, folder: Path) -> tuple[dict[str, Any], Place]
 
 
 def _files(folder: Path, pattern: str) -> tuple[Path, ...]:
-    path = folder / Path(pattern).expanduser()
-    # a path without wildcards that exists is itself, whatever its name holds
-    found = [path] if path.is_file() else sorted(Path(path.anchor).glob(_relative(path)))
+    try:
+        path = folder / Path(pattern).expanduser()
+        # a path without wildcards that exists is itself, whatever its name holds
+        found = [path] if path.is_file() else sorted(Path(path.anchor).glob(_relative(path)))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"files: {pattern[:80]}: no path and no pattern: {error}") from None
     files = tuple(file.resolve() for file in found if file.is_file())
     if not files:
         raise InputError(f"files: {pattern}: there is no such file in {folder}; correct the path")

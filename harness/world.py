@@ -10,8 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness.embedded import corpora, lexicon
 from harness.identity import digest
 from harness.parts import Given
@@ -22,10 +20,14 @@ from maec.checkpoint import Checkpoint, fingerprint, open_checkpoint
 from maec.compatible import require_compatible
 from maec.errors import Damaged, InputError
 from maec.hub import as_source, repo_and_revision
-from maec.tensors import TORCH_NAME, open_tensors, read_json
+from maec.own_code import require_allowed
+from maec.reading import read_json, read_yaml
+from maec.tensors import TORCH_NAME, open_tensors
 
 EMBEDDED_BASE = Path(__file__).parent / "embedded" / "base"
 EMBEDDED_RECIPE = Path(__file__).parent / "embedded" / "base.yaml"
+
+TRUST = "read it, and set engine.trust_remote_code to true to run it"
 
 States = frozenset[tuple[Path, int, int]]
 """Files with their size and time of change: what was read of them still holds."""
@@ -82,30 +84,34 @@ def given(matrix: Matrix, base: Step) -> Given:
 def _checkpoint(matrix: Matrix, named: str, key: str, base: Step | None) -> Step:
     """What ``named`` is: a checkpoint in a folder, one on a hub, or an adapter of ``base``."""
     where = f"{matrix.file}: {key}"
-    source = as_source(named, matrix.file.parent)
+    with _told(where):
+        source = as_source(named, matrix.file.parent)
     inputs = {} if base is None else {"base": base}
+    trusted = matrix.engine.trust_remote_code
     if isinstance(source, str):
         repo, revision = repo_and_revision(source)
         # what it is, a checkpoint or an adapter, shows when it is here
         settings = {"model": repo, "revision": revision}
-        return Step(kind="fetch", settings=settings, inputs=inputs, label=f"fetch {source}")
+        return Step("fetch", settings, inputs, label=f"fetch {source}", trusted=trusted)
     path = source.resolve()
+    with _told(where):
+        require_allowed(path, trusted, TRUST)
     if base is not None and adapter.is_adapter(path):
         with _told(where):
             settings = {"adapter": _adapter_fingerprint(path)}
         place = Place(paths=(path,))
         return Step("fetch", settings, inputs, label=f"merge {named}", places=(place,))
-    found = _local(path, named, where)
+    found = _local(path, named, where, trusted)
     if base is not None and base.done:
         with _told(where):
             _require_fits(base.folder, path)
     return found
 
 
-def _local(path: Path, label: str, where: str) -> Step:
+def _local(path: Path, label: str, where: str, trusted: bool = False) -> Step:
     with _told(where):
         found = _finite_fingerprint(path, _states(open_checkpoint(path)))
-    return Step(kind="base", settings={"fingerprint": found}, label=label, path=path)
+    return Step("base", {"fingerprint": found}, label=label, path=path, trusted=trusted)
 
 
 def require_as_planned(base: Step) -> None:
@@ -159,7 +165,7 @@ def _require_as_stated(matrix: Matrix, base: Step) -> None:
 
 
 def _recipe() -> dict[str, Any]:
-    return yaml.safe_load(EMBEDDED_RECIPE.read_text(encoding="utf-8"))
+    return read_yaml(EMBEDDED_RECIPE)
 
 
 def _shipped(model: EmbeddedModel) -> bool:
@@ -238,8 +244,9 @@ def _numel(folder: Path) -> int | None:
     try:
         return open_checkpoint(folder).numel()
     except InputError:
-        told = read_json(index).get("metadata", {}) if index.is_file() else {}
-    return int(told["total_parameters"]) if "total_parameters" in told else None
+        told = read_json(index).get("metadata") if index.is_file() else None
+    found = told.get("total_parameters") if isinstance(told, dict) else None
+    return int(found) if isinstance(found, int | float) else None
 
 
 def _states(*checkpoints: Checkpoint) -> States:

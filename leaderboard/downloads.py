@@ -5,6 +5,7 @@ import io
 import pandas as pd
 
 from leaderboard.marks import BEST, NOT_WORSE
+from maec.visible import one_line
 
 COLUMNS = [
     *("matrix", "variant", "method", "title", "family", "ability", "language", "seed"),
@@ -16,6 +17,7 @@ _LATEX = str.maketrans(
     {
         **{character: "\\" + character for character in "&%$#_{}"},
         "\\": r"\textbackslash{}",
+        "[": "{[}",  # after the end of a row it would begin an option
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
         "Δ": r"$\Delta$",
@@ -32,7 +34,19 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def csv(rows: pd.DataFrame) -> bytes:
-    return cells(rows).to_csv(index=False).encode()
+    """The cells as CSV; what a spreadsheet would take for a formula begins with an apostrophe."""
+    found = cells(rows)
+    texts = found.select_dtypes(exclude=["number", "datetimetz"]).columns
+    return (
+        found.assign(**{name: found[name].map(_no_formula) for name in texts})
+        .to_csv(index=False)
+        .encode()
+    )
+
+
+def _no_formula(value: object) -> object:
+    formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if formula else value
 
 
 def parquet(rows: pd.DataFrame) -> bytes:
@@ -88,4 +102,4 @@ def _cell(value: float, error: float | None, signed: bool) -> str:
 
 
 def _escaped(text: object) -> str:
-    return str(text).translate(_LATEX)
+    return one_line(text).translate(_LATEX)

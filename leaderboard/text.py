@@ -1,12 +1,15 @@
 """Text from models, data sets and released files, made safe for where it is shown.
 
-Model outputs go to widgets that show text (``st.text``, ``st.code``, data frames). Streamlit reads
+Model outputs go to widgets that show text (``st.text``, ``st.code``, data frames), through
+:func:`maec.visible.visible`, which writes out what turns the direction of text. Streamlit reads
 Markdown in labels, captions, titles and options of some widgets: what goes there goes through
 :func:`plain` first.
 """
 
 import re
 from collections.abc import Sequence
+
+from maec.visible import one_line
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|$~^=&\"'@/])")
 _SHORTCODE = re.compile(r":(?=\S)")
@@ -19,7 +22,7 @@ def plain(value: object) -> str:
     A backslash keeps Markdown, HTML and formulas from being read. Emoji shortcodes and colours
     (``:red[…]``) are read after backslashes are gone: an invisible word joiner breaks them.
     """
-    escaped = _MARKUP.sub(r"\\\1", " ".join(str(value).split()))
+    escaped = _MARKUP.sub(r"\\\1", " ".join(one_line(value).split()))
     return _SHORTCODE.sub(rf"\\:{_WORD_JOINER}", escaped)
 
 

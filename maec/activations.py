@@ -15,27 +15,39 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from maec.errors import InputError
 from maec.neurons import Importance
+from maec.own_code import require_allowed
 from maec.train import pack
 
 BATCH = 16
 
 
 def activation_change(
-    base: Path, trained: Path, documents: Iterable[str], *, length: int = 64
+    base: Path,
+    trained: Path,
+    documents: Iterable[str],
+    *,
+    length: int = 64,
+    trust_remote_code: bool = False,
 ) -> dict[str, Tensor]:
     """Relative change of every channel's activations on ``documents``, by weight name.
 
     For a linear layer with n channels a float32 tensor [n]: Σ|a_trained − a_base| / Σ|a_base| over
     all tokens, 0 for a channel that is always 0 in both. Documents are packed into blocks of
-    ``length`` tokens.
+    ``length`` tokens. ``trust_remote_code`` runs code that the checkpoints bring.
 
     Raises:
-        InputError: no document.
+        InputError: no document, or a checkpoint with code of its own.
     """
-    blocks = list(pack(AutoTokenizer.from_pretrained(base), documents, length))
+    for path in (base, trained):
+        require_allowed(path, trust_remote_code, "read it with trust_remote_code")
+    code = {"trust_remote_code": trust_remote_code}
+    blocks = list(pack(AutoTokenizer.from_pretrained(base, **code), documents, length))
     if not blocks:
         raise InputError(f"{base}: there is no text to measure activations on; give a document")
-    models = [AutoModelForCausalLM.from_pretrained(p, dtype=torch.float32) for p in (base, trained)]
+    models = [
+        AutoModelForCausalLM.from_pretrained(p, dtype=torch.float32, **code)
+        for p in (base, trained)
+    ]
     records = [_record(model) for model in models]
     apart: dict[str, Tensor] = {}
     size: dict[str, Tensor] = {}

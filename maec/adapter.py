@@ -9,13 +9,17 @@ What an adapter says in ways that are not known here is refused rather than left
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from maec.checkpoint import OUTPUT_LAYER, Checkpoint, embeddings
 from maec.errors import InputError
-from maec.tensors import TensorInfo, open_tensors, read_json
+from maec.reading import read_json
+from maec.tensors import TensorInfo, open_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -161,6 +165,31 @@ def open_adapter(path: Path, base: Checkpoint) -> Adapted:
     )
 
 
+class _Lora(BaseModel):
+    """What is read of a LoRA adapter's config."""
+
+    model_config = ConfigDict(strict=True)
+
+    r: int = Field(ge=1)
+    lora_alpha: float
+    use_rslora: bool | None = False
+    fan_in_fan_out: bool | None = False
+    ensure_weight_tying: bool | None = False
+    rank_pattern: dict[str, Annotated[int, Field(ge=1)]] | None = None
+    alpha_pattern: dict[str, float] | None = None
+    modules_to_save: list[str] | None = None
+
+    @field_validator("rank_pattern", "alpha_pattern")
+    @classmethod
+    def _are_patterns(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        for pattern in value or {}:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no pattern: {error}") from None
+        return value
+
+
 def _require_supported(path: Path, config: dict[str, Any]) -> None:
     if config.get("peft_type") != "LORA":
         raise InputError(
@@ -177,6 +206,12 @@ def _require_supported(path: Path, config: dict[str, Any]) -> None:
             f"{path}/{CONFIG}: {unknown[0]}: {config[unknown[0]]!r} is not supported; "
             f"{_MERGE_FIRST}"
         )
+    try:
+        _Lora.model_validate(config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path}/{CONFIG}: {place}: {first['msg']}; fetch it again") from None
 
 
 def _target(key: str) -> tuple[str, str]:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from blake3 import blake3
 
 from maec.errors import InputError
+from maec.reading import read_json
 from maec.tensors import (
     BYTES,
     TensorInfo,
     all_finite,
     open_tensors,
-    read_json,
     write_json,
     write_tensors,
 )
@@ -123,6 +123,11 @@ def open_checkpoint(path: Path) -> Checkpoint:
         )
     if not any((path / name).is_file() for name in _WEIGHTS):
         raise InputError(f"{path}: {_why_no_weights(path)}")
+    if (path / "adapter_config.json").is_file():
+        # transformers would load what that names as its base, from wherever it is
+        raise InputError(
+            f"{path}: an adapter_config.json beside whole weights; move one of them away"
+        )
     if not (path / "config.json").is_file():
         raise InputError(f"{path}: no config.json; give a checkpoint as save_pretrained writes it")
     return Checkpoint(path, open_tensors(path, "model"), read_json(path / "config.json"))

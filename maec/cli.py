@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +14,7 @@ from maec.errors import InputError
 from maec.hub import as_source
 from maec.recipe import ALPHA, BETA, K1
 from maec.size import MEMORY, as_bytes
+from maec.visible import visible
 
 app = typer.Typer(
     name="maec",
@@ -70,8 +70,7 @@ def merge(
     loaded = load_recipe(recipe)  # before torch is imported: mistakes show at once
     limit = as_bytes(memory)
     if dry_run:
-        from rich.console import Console
-
+        from maec.console import Console
         from maec.dry_run import plan
 
         Console().print(plan(loaded, limit).table())
@@ -155,10 +154,9 @@ def inspect(
 
     rows = summary(path)
     if as_json:
-        json.dump(rows, sys.stdout, indent=2)
-        typer.echo()
+        typer.echo(json.dumps(rows, indent=2))
         return
-    from rich.console import Console
+    from maec.console import Console
 
     console = Console()
     for table in tables(rows):
@@ -181,7 +179,7 @@ def push(
     from maec.share import push as run_push
 
     address = run_push(folder, repo, private=private, revision=revision, message=message)
-    typer.echo(f"{folder}: pushed; {address}")
+    typer.echo(visible(f"{folder}: pushed; {address}"))
 
 
 @app.command()

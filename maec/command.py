@@ -10,6 +10,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from maec.errors import InputError
+from maec.visible import one_line
 
 
 def start(app: typer.Typer, name: str) -> NoReturn:
@@ -36,6 +37,7 @@ def start(app: typer.Typer, name: str) -> NoReturn:
 
 def _say(name: str, what: str) -> None:
     """Print ``what`` on a line of its own; an upload that fails leaves its progress bar open."""
+    what = one_line(what)
     if "tqdm" not in sys.modules:
         print(f"{name}: {what}", file=sys.stderr)
         return

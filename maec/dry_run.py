@@ -13,9 +13,10 @@ from maec.errors import InputError
 from maec.hub import Source, local_config
 from maec.layout import Layout, nbytes, shards
 from maec.memory import at_work, held_by, workers
+from maec.own_code import require_allowed
 from maec.recipe import Recipe
 from maec.survey import Models
-from maec.tensors import STORED_NAME, is_float, open_tensors, read_json
+from maec.tensors import STORED_NAME, is_float, open_tensors
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,13 +45,14 @@ class Plan:
 
     def table(self) -> Table:
         """The same for people."""
+        from rich.markup import escape
         from rich.table import Table
 
         table = Table("part", "where", title="a merge, planned", title_justify="left")
         for column in ("first pass", "second pass"):
             table.add_column(column, justify="right")
         for role, where, first, second in self.parts:
-            table.add_row(role, str(where), decimal(first), decimal(second))
+            table.add_row(role, escape(str(where)), decimal(first), decimal(second))
         table.caption = (
             f"reads {decimal(self.read)}; writes {decimal(self.written)} in {self.files} "
             f"{'file' if self.files == 1 else 'files'}; works with {self.threads} threads in about "
@@ -132,12 +134,12 @@ def _from_config(folder: Path) -> Layout:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    read_json(folder / "config.json")
+    require_allowed(folder, False, "fetch the weights, whose headers say the same")
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         dtype = config.dtype or torch.float32
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
     except (ValueError, KeyError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder}/config.json: transformers cannot use it: {reason}") from error

@@ -25,8 +25,8 @@ from maec.neurons import Granularity, PackedMask, Shapes, open_mask, require_sha
 from maec.pack import PACK_FILE, Block, block, write_pack
 from maec.progress import Track, silent
 from maec.provenance import Sources, known_corpora
+from maec.reading import read_json
 from maec.survey import Models, Sought, locate
-from maec.tensors import read_json
 
 PackDtype = Literal["float32", "bfloat16", "float16"]
 

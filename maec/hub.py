@@ -39,9 +39,16 @@ def as_source(given: Path | str, folder: Path = Path()) -> Source:
     """What ``given`` names: a path, relative ones counting from ``folder``, or else a hub id.
 
     A path that exists wins; so does a Path, and text that cannot be a hub id.
+
+    Raises:
+        InputError: text that no path can be, such as one of many thousand characters.
     """
-    path = folder / Path(given).expanduser()
-    is_path = isinstance(given, Path) or path.exists() or not _ID.fullmatch(given)
+    try:
+        path = folder / Path(given).expanduser()
+        is_path = isinstance(given, Path) or path.exists() or not _ID.fullmatch(given)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{str(given)[:80]!r} is no path: {reason}") from None
     return path if is_path else str(given)
 
 

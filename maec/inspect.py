@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maec.errors import InputError
+from maec.manifest import read_manifest
 from maec.provenance import name_of
-from maec.tensors import read_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,7 +39,7 @@ def summary(path: Path) -> list[dict[str, Any]]:
             f"{path}: nothing to inspect: none of {', '.join(MANIFESTS)} is there; "
             f"give a mask, an ability pack or a model made by `maec merge`"
         )
-    content = read_json(manifest)
+    content = read_manifest(manifest)
     groups: list[tuple[str | None, dict[str, Any]]]
     if manifest.name == "maec.json":
         groups = [(name_of(part["path"]), part["tensors"]) for part in content["abilities"]]
@@ -66,12 +66,13 @@ def layer_and_module(name: str) -> tuple[int | None, str]:
 
 def tables(rows: list[dict[str, Any]]) -> Iterator[Table]:
     """The rows of ``summary`` for the terminal, one table for each ability."""
+    from rich.markup import escape
     from rich.table import Table
 
     for ability, group in groupby(rows, key=lambda row: row["ability"]):
         entries = list(group)
         merged = entries[0]["similarity"] is not None
-        table = Table(title=ability)
+        table = Table(title=ability and escape(ability))
         for column in ("layer", "key neurons", "share", *(["similarity"] if merged else [])):
             table.add_column(column, justify="right")
         if merged:
@@ -85,7 +86,7 @@ def tables(rows: list[dict[str, Any]]) -> Iterator[Table]:
             ]
             if merged:
                 cells += [f"{row['similarity']:+.4f}", "yes" if row["selected"] else "no"]
-            table.add_row(*cells, row["module"])
+            table.add_row(*cells, escape(row["module"]))
         yield table
 
 

@@ -21,9 +21,10 @@ from torch import Tensor
 
 from maec.checkpoint import Weights
 from maec.errors import InputError
+from maec.manifest import read_manifest
 from maec.pieces import pieces
 from maec.progress import Track, silent
-from maec.tensors import TensorInfo, open_tensors, read_json, write_json, write_tensors
+from maec.tensors import TensorInfo, open_tensors, write_json, write_tensors
 
 Importance = Callable[[str], Tensor]
 """From a tensor's name to the importance of its entries: its shape, any floating dtype, ≥ 0."""
@@ -243,7 +244,7 @@ def open_mask(folder: Path) -> PackedMask:
     folder = Path(folder)
     if not (folder / MASK_FILE).is_file():
         raise InputError(f"{folder}: no {MASK_FILE}; give a folder that holds a key-neuron mask")
-    mask = PackedMask(folder, read_json(folder / MASK_FILE), open_tensors(folder, "mask"))
+    mask = PackedMask(folder, read_manifest(folder / MASK_FILE), open_tensors(folder, "mask"))
     for name, shape in mask.shapes.items():
         require_packed(folder, mask.files, name, -(-math.prod(shape) // 8), "U8")
     return mask

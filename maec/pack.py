@@ -28,7 +28,8 @@ from maec.arithmetic import Sparse
 from maec.chunks import Chunk, Shapes
 from maec.errors import InputError
 from maec.kernels import gaps_to_places
-from maec.tensors import TensorInfo, open_tensors, read_json, write_json, write_tensors
+from maec.manifest import read_manifest
+from maec.tensors import TensorInfo, open_tensors, write_json, write_tensors
 
 if TYPE_CHECKING:
     from maec.checkpoint import Weights
@@ -212,7 +213,7 @@ def open_pack(path: Path) -> Pack:
     path = Path(path)
     if not (path / PACK_FILE).is_file():
         raise InputError(f"{path}: no {PACK_FILE}; give an ability pack made by `maec extract`")
-    manifest = read_json(path / PACK_FILE)
+    manifest = read_manifest(path / PACK_FILE)
     if manifest.get("format") != FORMAT:
         raise InputError(
             f"{path / PACK_FILE}: format: {manifest.get('format')!r}, but {FORMAT} is read here "
@@ -225,7 +226,15 @@ def open_pack(path: Path) -> Pack:
         if None in parts or parts[0].dtype != "I64" or parts[1].dtype != "U8":
             raise InputError(f"{path}: {name!r} is missing or has another dtype; make it again")
         blocks[name] = parts[0].read().numpy()
-        wanted = [math.prod(entry["shape"]), parts[1].numel, entry["key_neurons"]]
-        if blocks[name][-1].tolist() != wanted or parts[2].numel != entry["key_neurons"]:
+        ends = [math.prod(entry["shape"]), parts[1].numel, parts[2].numel]
+        if not _lead_to(ends, blocks[name]) or ends[2] != entry["key_neurons"]:
             raise InputError(f"{path}: {name!r} is not whole; fetch or make it again")
     return Pack(path, manifest, files, blocks)
+
+
+def _lead_to(ends: list[int], blocks: np.ndarray) -> bool:
+    """Whether ``blocks`` lie one after the other, from the beginning to ``ends``."""
+    if blocks.ndim != 2 or blocks.shape[1] != len(ends) or not len(blocks):
+        return False
+    ascending = bool((np.diff(blocks, axis=0) >= 0).all())
+    return ascending and not blocks[0].any() and blocks[-1].tolist() == ends

@@ -13,8 +13,9 @@ def silent(names: Collection[str], work: str) -> Iterable[str]:
 
 def bar(names: Collection[str], work: str) -> Iterable[str]:
     """A bar with the time left on stderr, if that is a terminal."""
-    from rich.console import Console
     from rich.progress import track
+
+    from maec.console import Console
 
     console = Console(stderr=True)
     return track(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from maec.checkpoint import Checkpoint, Fingerprint, Weights, digests, not_finite
 from maec.hub import MANIFESTS, hub_id
-from maec.tensors import read_json
+from maec.reading import read_json
 
 if TYPE_CHECKING:
     from maec.window import Window
@@ -98,6 +98,7 @@ def known_corpora(folders: Iterable[Path]) -> list[Any]:
     for folder in folders:
         for name in MANIFESTS:
             if (folder / name).is_file():
-                corpora = read_json(folder / name).get("corpora", [])
+                said = read_json(folder / name).get("corpora")
+                corpora = said if isinstance(said, list) else []
                 found += [corpus for corpus in corpora if corpus not in found]
     return found

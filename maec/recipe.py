@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -20,6 +19,7 @@ from pydantic import (
 from maec.errors import InputError
 from maec.hub import Source, as_source
 from maec.language import language_code
+from maec.reading import read_yaml
 from maec.strict import Strict, first_mistake
 
 K1, ALPHA, BETA = 0.05, 0.8, 0.2  # METHOD.md's starting values
@@ -33,7 +33,10 @@ def _beside_recipe(given: Any, info: ValidationInfo) -> Source:
     """A relative path counts from the recipe's folder, where it was read from a file."""
     if not isinstance(given, str | Path) or given == "":
         raise ValueError("allowed: a folder, or a hub id (org/name or org/name@revision)")
-    return as_source(given, (info.context or {}).get("folder", Path()))
+    try:
+        return as_source(given, (info.context or {}).get("folder", Path()))
+    except InputError as error:
+        raise ValueError(str(error)) from None
 
 
 def _share_above_zero(value: float) -> float:
@@ -164,24 +167,13 @@ def load_recipe(path: Path) -> Recipe:
             that is not allowed.
     """
     path = Path(path)
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise InputError(f"{path}: cannot be read: {reason}; give a recipe file") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {_yaml_mistake(error)}") from error
+    data = read_yaml(path)
     if not isinstance(data, dict):
         raise InputError(f"{path}: not a recipe; write keys such as 'base:' and 'languages:'")
     try:
         return Recipe.model_validate(data, context={"folder": path.absolute().parent})
     except ValidationError as error:
         raise InputError(f"{path}: {first_mistake(error, Recipe)}") from error
-
-
-def _yaml_mistake(error: yaml.YAMLError) -> str:
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    return f"line {mark.line + 1}: {problem}" if mark else " ".join(str(error).split())
 
 
 def _replaced(model: _Model, by: Callable[[Source], Source]) -> _Model:

@@ -15,7 +15,7 @@ from maec.errors import InputError
 from maec.folder import SCRATCH, new_folder, require_new
 from maec.hub import FETCHED, NOT_FETCHED, one_line_errors, repo_and_revision
 from maec.inspect import MANIFESTS
-from maec.tensors import read_json
+from maec.reading import read_json
 
 SHARED = (*FETCHED, "README.md")
 """Files that are pushed and pulled, none of them a pickle; ``NOT_FETCHED`` are not among them."""
@@ -134,7 +134,7 @@ def require_made_by_maec(folder: Path, *, finished: bool = True) -> None:
 def _open(folder: Path, manifest: str) -> None:
     """Open what ``manifest`` says lies in ``folder``, which checks that it is whole."""
     if manifest == "maec.json":
-        if read_json(folder / manifest)["kind"] != "merged-model":
+        if read_json(folder / manifest).get("kind") != "merged-model":
             raise ValueError("not the manifest of a merged model")
         open_checkpoint(folder)
     elif manifest == "pack.json":

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maec.errors import InputError
+from maec.reading import parse_json, read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,6 +48,11 @@ STORED_NAME = {name: stored for stored, name in TORCH_NAME.items()}
 
 CHUNK_BYTES = 16 * 2**20
 HEADER_BYTES_LIMIT = 100 * 10**6  # the format's own limit
+DIMENSIONS_LIMIT = 32
+ENTRIES_LIMIT = 2**59  # their bytes can be counted in 64 bits
+NAME_LIMIT = 200
+"""Characters of a shard's name at most; file systems take 255 bytes."""
+
 SHARD_BYTES = 4 * 2**30
 
 
@@ -145,6 +151,9 @@ def all_finite(piece: memoryview, dtype: str) -> bool:
 def open_tensors(folder: Path, stem: str) -> dict[str, TensorInfo]:
     """The tensors of ``STEM.safetensors``, or of the shards that its index names, sorted by name.
 
+    An index names files in its own folder. Links are followed wherever they lead, as the caches of
+    hubs need: what is there is read as safetensors or not at all.
+
     Raises:
         InputError: a missing file, a shard or tensor that the index names and that is not there,
             or a header that does not fit its file.
@@ -159,8 +168,10 @@ def open_tensors(folder: Path, stem: str) -> dict[str, TensorInfo]:
     shards: dict[str, dict[str, TensorInfo]] = {}
     tensors = {}
     for name, shard in sorted(weight_map.items()):
-        if not isinstance(shard, str) or Path(shard).name != shard:
-            raise InputError(f"{index}: weight_map: {name!r} names {shard!r}, not a file beside it")
+        if not isinstance(shard, str) or not _is_shard(shard):
+            raise InputError(
+                f"{index}: weight_map: {name!r} names {shard!r}, not a .safetensors file beside it"
+            )
         if shard not in shards:
             if not (folder / shard).is_file():
                 raise InputError(f"{index}: names the shard {shard}, which is not there; fetch it")
@@ -169,6 +180,11 @@ def open_tensors(folder: Path, stem: str) -> dict[str, TensorInfo]:
             raise InputError(f"{index}: tensor {name!r} is not in {shard}, which it should be in")
         tensors[name] = shards[shard][name]
     return tensors
+
+
+def _is_shard(name: str) -> bool:
+    own = Path(name).name == name and len(name) <= NAME_LIMIT
+    return own and name.endswith(".safetensors")
 
 
 def read_header(file: Path) -> dict[str, TensorInfo]:
@@ -185,9 +201,11 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
             raise InputError(f"{file}: not a whole safetensors file ({size} bytes); fetch it again")
         text = stream.read(length)
     try:
-        header = json.loads(text)
-        entries = {k: _entry(file, v, 8 + length) for k, v in header.items() if k != "__metadata__"}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        # other readers may take another one of two entries with one name
+        header = parse_json(text.decode(), f"{file}: its header", unique=True)
+        _require_text(header.pop("__metadata__", None) or {})
+        entries = {k: _entry(file, v, 8 + length) for k, v in header.items()}
+    except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{file}: not a safetensors file: its header cannot be read") from error
     place = 8 + length
     for name, info in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
@@ -247,19 +265,6 @@ def write_tensors(
     _name_shards(folder, stem, parts, total)
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """The JSON object in ``file``; InputError if it is missing or is no JSON object."""
-    try:
-        value = json.loads(file.read_bytes())
-    except FileNotFoundError as error:
-        raise InputError(f"{file}: no such file") from error
-    except ValueError as error:
-        raise InputError(f"{file}: not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{file}: not a JSON object")
-    return value
-
-
 def write_json(file: Path, value: dict[str, Any]) -> None:
     """Write ``value`` to ``file`` as readable JSON; the same value gives the same bytes."""
     file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -268,14 +273,23 @@ def write_json(file: Path, value: dict[str, Any]) -> None:
 def _entry(file: Path, entry: dict[str, Any], data: int) -> TensorInfo:
     """One header entry, its types checked; offsets count from ``data``, the header's end."""
     dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
-        raise ValueError("a shape or an offset is no natural number")
+    if not all(type(n) is int and 0 <= n < ENTRIES_LIMIT for n in (*shape, begin, end)):
+        raise ValueError("a shape or an offset is no natural number, or too large")
+    # what is empty may have any shape otherwise
+    if len(shape) > DIMENSIONS_LIMIT or math.prod(n or 1 for n in shape) >= ENTRIES_LIMIT:
+        raise ValueError("a shape that no tensor has")
     if dtype not in BYTES:
         raise InputError(
             f"{file}: dtype {dtype} is not read here ({', '.join(BYTES)} are); "
             f"give the checkpoint as it was before quantisation"
         )
     return TensorInfo(dtype, tuple(shape), file, data + begin, data + end)
+
+
+def _require_text(metadata: dict[str, str]) -> None:
+    """Raise ValueError unless ``metadata`` maps text to text, without which nothing else reads."""
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise ValueError("__metadata__ maps text to text")
 
 
 def _read_into(stream: Any, buffer: Any, file: Path) -> None:

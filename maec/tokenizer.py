@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from maec.errors import InputError
-from maec.tensors import read_json
+from maec.reading import read_json
 
 TOKENIZER_FILES = (
     "tokenizer*",
@@ -30,7 +30,7 @@ def difference(base: Path, other: Path) -> str:
     """
     files = [path / "tokenizer.json" for path in (base, other)]
     if all(file.is_file() for file in files):
-        ours, theirs = (_tokens(read_json(file)) for file in files)
+        ours, theirs = (_read(file) for file in files)
         for key in ours:
             if ours[key] != theirs[key]:
                 return _first_difference(key, ours[key], theirs[key])
@@ -49,7 +49,7 @@ def token_ids(folder: Path) -> dict[int, str]:
             f"{file}: not there, so nothing says which rows are which tokens; "
             f"save the fast tokenizer beside the weights"
         )
-    tokens = _tokens(read_json(file))
+    tokens = _read(file)
     return {
         number: token for token, number in (tokens["vocabulary"] | tokens["added tokens"]).items()
     }
@@ -66,7 +66,7 @@ def require_extension(smaller: Path, larger: Path) -> None:
     if changed is not None:
         problem = f"id {changed} is {theirs.get(changed)!r}, not {ours[changed]!r}"
     else:
-        before, after = (_tokens(read_json(p / "tokenizer.json")) for p in (smaller, larger))
+        before, after = (_read(path / "tokenizer.json") for path in (smaller, larger))
         if before["model type"] != after["model type"]:
             problem = f"it is of type {after['model type']['type']!r}"
         elif lost := _merges(before) - _merges(after):
@@ -80,6 +80,15 @@ def require_extension(smaller: Path, larger: Path) -> None:
 
 def _merges(tokens: dict[str, Any]) -> set[str]:
     return {" ".join(merge) for merge in tokens["merges"].values()}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return _tokens(read_json(file))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{file}: no tokenizer as the tokenizers library writes it ({error!r}); fetch it again"
+        ) from None
 
 
 def _tokens(tokenizer: dict[str, Any]) -> dict[str, Any]:

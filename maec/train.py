@@ -42,6 +42,7 @@ from maec.checkpoint import Checkpoint, copy_companions, open_checkpoint, write_
 from maec.errors import InputError
 from maec.folder import new_folder, require_new
 from maec.neurons import GRADIENT_FILE
+from maec.own_code import require_allowed
 from maec.settings import TrainSettings
 
 Mask = Mapping[str, torch.Tensor]
@@ -77,6 +78,7 @@ def train(
     extra_loss: Callable[[PreTrainedModel], torch.Tensor] | None = None,
     progress: Progress | None = None,
     scratch: Path | None = None,
+    trust_remote_code: bool = False,
 ) -> TrainReport:
     """Train the checkpoint at ``start`` on ``documents`` and write the result to ``out``.
 
@@ -91,10 +93,12 @@ def train(
     tensors that it does not name, keep every bit. ``extra_loss`` is added to the language-model
     loss. ``progress`` is called with (step, steps, loss) after every step. With ``scratch``, the
     run saves its state there every few minutes and goes on from it when called again.
+    ``trust_remote_code`` runs code that the checkpoint brings.
 
     Raises:
-        InputError: ``out`` taken, no document, a mask whose names or shapes do not fit the model,
-            or a mask together with LoRA or with a dtype that would round what it keeps.
+        InputError: ``out`` taken, no document, a checkpoint with code of its own, a mask whose
+            names or shapes do not fit the model, or a mask together with LoRA or with a dtype that
+            would round what it keeps.
     """
     require_new(out)
     if mask is not None and settings.lora_rank is not None:
@@ -104,14 +108,17 @@ def train(
     if extra_loss is not None and settings.micro_batch_size is not None:
         raise InputError("micro_batch_size: cannot be combined with an extra loss; leave it out")
     base = open_checkpoint(start)
+    require_allowed(start, trust_remote_code, "train it with trust_remote_code")
     if mask is not None:
         _require_exact(base, settings.dtype)
     torch.manual_seed(settings.seed)
-    tokenizer = AutoTokenizer.from_pretrained(start)
+    tokenizer = AutoTokenizer.from_pretrained(start, trust_remote_code=trust_remote_code)
     blocks = _read_blocks(tokenizer, documents, settings)
     if not len(blocks):
         raise InputError(f"{start}: there is no text to train on; give at least one document")
-    model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(
+        start, dtype=torch.float32, trust_remote_code=trust_remote_code
+    )
     model.config.use_cache = False
     if settings.lora_rank is not None:
         model = _with_lora(model, settings.lora_rank)

@@ -13,10 +13,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness import languages
 from maec.errors import InputError, nearest
+from maec.reading import read_yaml
 
 CONCEPTS = Path(__file__).with_name("concepts.yaml")
 
@@ -102,14 +101,14 @@ class Language(languages.Language):
 @cache
 def concepts() -> Mapping[str, tuple[str, ...]]:
     """Category -> its concepts, in the order of the file."""
-    listed = yaml.safe_load(CONCEPTS.read_text(encoding="utf-8"))
+    listed = read_yaml(CONCEPTS)
     return {name: tuple(group) for name, group in listed.items() if name != "rules"}
 
 
 @cache
 def rules() -> Mapping[str, Rule]:
     """Property -> its rule."""
-    listed = yaml.safe_load(CONCEPTS.read_text(encoding="utf-8"))["rules"]
+    listed = read_yaml(CONCEPTS)["rules"]
     return {name: _rule(entry) for name, entry in listed.items()}
 
 
@@ -246,7 +245,7 @@ def _patterns(path: Path, listed: Mapping[str, Any]) -> dict[str, tuple[str, ...
                 f"{path}: patterns: unknown sentence type '{kind}'{nearest(kind, SLOTS)} "
                 f"(allowed are {', '.join(SLOTS)})"
             )
-        for variant in variants:
+        for variant in _texts(path, f"patterns.{kind}", variants):
             _check_pattern(path, kind, variant)
         patterns[kind] = tuple(variants)
     return patterns
@@ -301,7 +300,7 @@ def _new(code: str, path: Path, in_base: bool, declared: Any) -> frozenset[str]:
     """Half of each category, the same on every machine; all of it where the base has no words."""
     content = [concept for category in CONTENT for concept in concepts()[category]]
     if declared is not None:
-        for concept in declared:
+        for concept in _texts(path, "new", declared):
             if concept not in content:
                 raise InputError(
                     f"{path}: new: unknown concept '{concept}'{nearest(concept, content)}"
@@ -325,6 +324,12 @@ def _every_second(code: str, group: list[tuple[str, str]]) -> list[str]:
         return entry[0], hashlib.sha256(f"{code}/{entry[1]}".encode()).hexdigest()
 
     return [concept for _, concept in sorted(group, key=rank)[::2]]
+
+
+def _texts(path: Path, key: str, value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise InputError(f"{path}: {key}: {value!r}; must be a list of texts")
+    return value
 
 
 def _mapping(path: Path, key: str, value: Any) -> Mapping[str, Any]:

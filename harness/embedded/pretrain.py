@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from harness.embedded import corpora, lexicon, tokenizer
 from maec.checkpoint import fingerprint, open_checkpoint
+from maec.reading import read_yaml
 from maec.settings import TrainSettings
 from maec.train import TrainReport, pack, train
 
@@ -44,7 +44,7 @@ Progress = Callable[[int, int, float], None]
 
 def recipe() -> dict[str, Any]:
     """The recipe as written."""
-    return yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
+    return read_yaml(RECIPE)
 
 
 def run(

@@ -6,16 +6,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from maec.errors import InputError, nearest
+from maec.reading import parse_yaml, read_text
 
 FOLDER = Path(__file__).parent
 
 RESOURCES = ("pivot", "high", "low")
 
 _HEAD = ("name", "native_name", "script", "resource")
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, six times as fast
 
 
 @dataclass(frozen=True)
@@ -65,10 +63,7 @@ def parse(path: Path, text: str) -> tuple[Language, Mapping[str, Any] | None]:
     Raises:
         InputError: this is no YAML; a key is missing or unknown, or its value is not allowed.
     """
-    try:
-        raw = yaml.load(text, _LOADER)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: this is not YAML: {' '.join(str(error).split())}") from None
+    raw = parse_yaml(text, path)
     if not isinstance(raw, dict):
         raise InputError(f"{path}: must be a mapping with {', '.join(_HEAD)} (see en.yaml)")
     for key in _HEAD:
@@ -101,8 +96,4 @@ def _known(code: str) -> Path:
 
 @cache
 def _file(path: Path) -> tuple[Language, Mapping[str, Any] | None]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    return parse(path, text)
+    return parse(path, read_text(path))

@@ -24,6 +24,16 @@ from harness.store.release import (
 from maec.errors import InputError
 from maec.folder import new_folder, require_new, require_space
 
+_OBJECTS = {
+    "runs": ("matrix_file", "versions", "hardware", "engine"),
+    "artifacts": ("manifest",),
+    "cells": ("metrics", "engine"),
+    "items": ("filtered",),
+    "sweeps": ("space", "start"),
+    "trials": ("parameters", "by_language"),
+}
+"""The columns that hold a JSON object, or nothing where the schema lets them."""
+
 
 def bring_in(folder: Path, name: str | None = None) -> Path:
     """Copy the set in ``folder`` to ``results/NAME``, by default its own name; returns where.
@@ -42,7 +52,7 @@ def bring_in(folder: Path, name: str | None = None) -> Path:
     require_name("--as", name)
     path = results() / name
     require_new(path)
-    with open_release(folder) as connection:
+    with open_release(folder, whole=True) as connection:
         require_consistent(folder, manifest, connection)
     require_space(path, manifest.nbytes)
     with new_folder(path) as scratch:
@@ -66,5 +76,10 @@ def require_consistent(
                 f"{folder}: {table} has {rows} rows where the manifest has {manifest.rows(table)}; "
                 "get the set again"
             )
+    for table, columns in _OBJECTS.items():
+        for column in columns:
+            other = f"json_type({column}) NOT IN ('OBJECT', 'NULL')"
+            if connection.execute(f"SELECT 1 FROM {table} WHERE {other} LIMIT 1").fetchone():
+                raise InputError(f"{folder}: {table}.{column} is no JSON object; get the set again")
     for what, cells in contradictions(connection).items():
         raise InputError(f"{folder}: {what}: '{min(cells)}'; get the set again")

@@ -40,6 +40,11 @@ def reader(path: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection | Non
         raise InputError(refusal(path, error)) from None
     try:
         yield connection
+    except duckdb.Error as error:
+        if not path.is_dir():
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: not a readable set ({reason}); get the set again") from None
     finally:
         connection.close()
 

@@ -6,7 +6,6 @@ path: a file is one of a table's, and lies in the set's own folder.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.store.schema import MIGRATIONS, RELEASED, prepare, quote
 from maec.errors import InputError
+from maec.reading import read_json
 from maec.strict import wrong
 
 TABLES = ("runs", "artifacts", "cells", "items", "placements", "sweeps", "trials")
@@ -25,7 +25,7 @@ TABLES = ("runs", "artifacts", "cells", "items", "placements", "sweeps", "trials
 
 MANIFEST = "manifest.json"
 
-NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 """What a set may be called: the name of a folder, wherever it is read."""
 
 _FILE = re.compile(rf"({'|'.join(TABLES)})(?:-([1-9][0-9]*))?\.parquet")
@@ -81,8 +81,8 @@ def require_name(where: str, name: str) -> None:
     """Raise InputError unless a set can be called ``name``."""
     if not re.fullmatch(NAME, name):
         raise InputError(
-            f"{where}: '{name}' is no name for a folder: letters, digits, '.', '_' and '-' are "
-            "allowed, a letter or digit first"
+            f"{where}: '{name}' is no name for a folder: up to 100 letters, digits, '.', '_' and "
+            "'-' are allowed, a letter or digit first"
         )
 
 
@@ -112,21 +112,16 @@ def read_manifest(folder: Path) -> Manifest:
         InputError: there is none, it is not whole, or a newer program wrote it.
     """
     path = folder / MANIFEST
+    if not path.is_file():
+        raise InputError(f"{path}: cannot be read; name the folder of a released set")
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"{path}: cannot be read ({reason}); name the folder of a released set"
-        ) from None
-    try:
-        manifest = Manifest.model_validate(json.loads(text))
+        manifest = Manifest.model_validate(read_json(path))
+    except InputError as error:
+        raise InputError(f"{error}; {_AGAIN}") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "it"
         raise InputError(f"{path}: {where}: {wrong(first)}; {_AGAIN}") from None
-    except ValueError as error:
-        raise InputError(f"{path}: this is no JSON ({error}); {_AGAIN}") from None
     if manifest.schema_version > len(MIGRATIONS):
         raise InputError(
             f"{path}: schema_version: this set has {manifest.schema_version}, this program reads "
@@ -135,26 +130,34 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def open_release(folder: Path) -> duckdb.DuckDBPyConnection:
+def open_release(folder: Path, *, whole: bool = False) -> duckdb.DuckDBPyConnection:
     """A connection with the set's tables under today's schema, after checking every file.
 
-    A file is hashed once in a process, and again when it was touched.
+    A file is hashed once in a process, and again when it was touched. The connection reads these
+    files, and touches no others. ``whole`` reads all of them first, so that every value is of its
+    column's type and keeps the schema's rules.
 
     Raises:
-        InputError: a file is missing, or is not the one that was released.
+        InputError: a file is missing, is not the one that was released, or holds other things.
     """
     manifest = read_manifest(folder)
     files = _checked(folder, manifest)
-    connection = duckdb.connect()
+    connection = duckdb.connect(config=_CLOSED)
     try:
         for migration in MIGRATIONS[: manifest.schema_version]:
             connection.execute(migration)
         connection.execute("INSERT INTO schema_version VALUES (?)", [manifest.schema_version])
-        if manifest.schema_version >= RELEASED:
+        if manifest.schema_version >= RELEASED and not whole:
             _view(connection, files)
         else:
             _load(connection, files)
         prepare(connection, folder)
+        paths = ", ".join(f"'{quote(path)}'" for part in files.values() for path in part)
+        # a setting takes no parameters
+        connection.execute(
+            f"SET allowed_paths = [{paths}]; SET enable_external_access = false; "
+            "SET lock_configuration = true"
+        )
     except duckdb.Error as error:
         connection.close()
         reason = " ".join(str(error).split())[:200]
@@ -163,6 +166,9 @@ def open_release(folder: Path) -> duckdb.DuckDBPyConnection:
 
 
 _AGAIN = "get the set again"
+
+_CLOSED = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+"""No file makes DuckDB fetch code."""
 
 
 def _checked(folder: Path, manifest: Manifest) -> dict[str, list[Path]]:
@@ -216,7 +222,7 @@ def _view(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[Pa
 
 
 def _load(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[Path]]) -> None:
-    """Fill the tables of an older schema, to be migrated."""
+    """Fill the tables, whose rules DuckDB then checks."""
     for table in TABLES:
         connection.execute(
             f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)",

@@ -12,7 +12,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.progress import Progress
 
@@ -26,6 +25,7 @@ from harness.tasks.source import DataSet, Documents, Source
 from harness.tasks.task import FEWSHOT, Part, Task
 from maec.errors import InputError
 from maec.hub import as_source, repo_and_revision
+from maec.reading import read_yaml
 
 __all__ = ["TEXT", "Part", "Task", "fetch", "task", "text"]
 
@@ -78,7 +78,7 @@ def text(matrix: Matrix, language: str) -> Task:
     if files is None:
         docs = items.texts(language, documents)
     else:
-        docs = _read_texts(matrix, files.format(language=language))[:documents]
+        docs = _read_texts(matrix, files.replace(LANGUAGE, language))[:documents]
     name = f"{TEXT_TEMPLATE}_{language}"
     parts = (Part(name, _template(TEXT_TEMPLATE), docs),)
     return Task(name=name, split="text", ability=TEXT, language=language, parts=parts)
@@ -93,7 +93,7 @@ def _embedded_task(matrix: Matrix, ability: str, language: str) -> Task:
 
 
 def _template(name: str) -> dict[str, Any]:
-    return yaml.safe_load((Path(__file__).parent / name).read_text(encoding="utf-8"))
+    return read_yaml(Path(__file__).parent / name)
 
 
 def _suffix(matrix: Matrix) -> str:
@@ -197,7 +197,10 @@ def _dataset(matrix: Matrix, settings: TaskSettings, where: str, language: str) 
     )
     if named is None:
         return own
-    source = as_source(named.replace(LANGUAGE, language), matrix.file.parent)
+    try:
+        source = as_source(named.replace(LANGUAGE, language), matrix.file.parent)
+    except InputError as error:
+        raise InputError(f"{where}.dataset: {error}") from None
     if isinstance(source, str):
         repo, revision = repo_and_revision(source)
         return replace(own, path=repo, revision=revision)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ def read(path: Path) -> list[Doc]:
         docs = list(readers.get(path.suffix, _json_lines)(path))
     except UnicodeDecodeError:
         raise InputError(f"{path}: this is not UTF-8") from None
+    except csv.Error as error:
+        raise InputError(f"{path}: this is no table: {error}") from None
     if not docs:
         raise InputError(f"{path}: there is no question in it")
     return docs
@@ -59,6 +62,8 @@ def _as_mgsm(path: Path, line: int, doc: Doc) -> Doc:
         )
     try:
         value = float(str(number).replace(",", ""))
+        if not math.isfinite(value):
+            raise ValueError
     except ValueError:
         raise InputError(f"{path}: line {line}: the answer {number!r} is not a number") from None
     return {
@@ -88,7 +93,7 @@ def _json_lines(path: Path) -> Iterator[Doc]:
             continue
         try:
             doc = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             doc = None
         if not isinstance(doc, dict):
             raise InputError(f"{path}: line {line} is no JSON object")

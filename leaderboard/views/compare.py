@@ -12,6 +12,7 @@ from leaderboard.pager import pager
 from leaderboard.tested import pair
 from leaderboard.text import counted, number, plain
 from maec.errors import InputError
+from maec.visible import visible
 
 SIZE = 10  # disagreements a page
 
@@ -144,7 +145,7 @@ def _pair(row: dict, a: str, b: str) -> None:
 def _field(place: DeltaGenerator, name: str, value: str) -> None:
     with place.container(gap=None):
         st.caption(name)
-        st.text(value or "(empty)")
+        st.text(visible(value) or "(empty)")
 
 
 def _answer(output: str | None, extracted: str | None) -> str:

@@ -8,6 +8,7 @@ from harness.store import browse
 from leaderboard import data, shell
 from leaderboard.pager import pager
 from leaderboard.text import number, plain
+from maec.visible import visible
 
 SIZE = 20  # items a page
 
@@ -91,7 +92,7 @@ def _field(place: DeltaGenerator, name: str, value: object) -> None:
     if isinstance(value, str):
         with place.container(gap=None):
             st.caption(name)
-            st.text(value or "(empty)")
+            st.text(visible(value) or "(empty)")
 
 
 def _choices(place: DeltaGenerator, row: dict) -> None:

@@ -11,6 +11,7 @@ from harness.store import view
 from leaderboard import data, shell
 from leaderboard.remaining import time_left, words
 from leaderboard.text import counted, plain
+from maec.visible import visible
 
 # how often the page looks for a new snapshot; a look at an unchanged file costs nothing
 EVERY = "2s"
@@ -117,7 +118,7 @@ def _doing(status: dict[str, Any]) -> None:
         st.progress(step["done"] / max(step["total"], 1), text=text)
     if status["said"]:
         lines = [f"{entry['kind']:<7} {entry['text']}" for entry in status["said"]]
-        st.code("\n".join(lines), language=None)
+        st.code(visible("\n".join(lines)), language=None)
 
 
 def _ended(run: dict[str, Any]) -> None:

@@ -404,7 +404,8 @@ COMMANDS = [
     ),
     Mistake("harness plan m.yaml", "m.yaml: …: …line 2…", {"m.yaml": "languages:\n\t- te\n"}),
     Mistake("harness plan m.yaml", "m.yaml: a matrix file is a mapping…", {"m.yaml": "- te\n"}),
-    Mistake("harness plan m.yaml", "m.yaml: …line 1…", {"m.yaml": "name: [te"}),
+    Mistake("harness plan m.yaml", "m.yaml: …name…twice…", {"m.yaml": "name: a\nname: b\n"}),
+    Mistake("harness plan m.yaml", "m.yaml: this is not YAML: line 2: …", {"m.yaml": "name: [te"}),
     Mistake("harness plan m.yaml", "m.yaml: …", {"m.yaml": b"name: t\xe9l\xe9"}),
     Mistake(
         "harness plan m.yaml",
@@ -512,7 +513,7 @@ COMMANDS = [
     Mistake("harness add-language sw --resource some", "--resource: 'some'; allowed are high, low"),
     Mistake(
         "harness add-language sw --lexicon gone.yaml --out sw.yaml",
-        "--lexicon: gone.yaml: cannot be read: No such file or directory; name a file of words",
+        "--lexicon: gone.yaml: no such file; name one that is there",
     ),
     Mistake(
         "harness add-language sw --lexicon l.yaml --out sw.yaml",
@@ -526,7 +527,7 @@ COMMANDS = [
     # released sets
     Mistake(
         "harness export 'my set'",
-        "RELEASE: 'my set' is no name for a folder: letters, digits, … are allowed, …",
+        "RELEASE: 'my set' is no name for a folder: up to 100 letters, digits, … are allowed, …",
         places=SCORED,
     ),
     Mistake(
@@ -542,7 +543,7 @@ COMMANDS = [
     Mistake(
         "harness export mine --out full/mine.txt/x", "…: cannot be made here: Not a…", places=SCORED
     ),
-    Mistake("harness import gone", "gone/manifest.json: cannot be read (No such file…); name…"),
+    Mistake("harness import gone", "gone/manifest.json: cannot be read; name…"),
     Mistake(
         "harness import results/altered --as mine",
         "results/altered/cells.parquet: altered since it was released: SHA-256…; get the set…",
@@ -615,7 +616,7 @@ COMMANDS = [
         {"m.yaml": matrix(base="nan")},
     ),
     # recipes
-    Mistake("maec merge gone.yaml out", "gone.yaml: cannot be read: No such file…; give a recipe…"),
+    Mistake("maec merge gone.yaml out", "gone.yaml: no such file; name one that is there"),
     Mistake("maec merge base out", "base: …"),
     Mistake("maec merge r.yaml out", "r.yaml: not a recipe; write keys such as…", {"r.yaml": ""}),
     Mistake("maec merge r.yaml out", "r.yaml: …line 2…", {"r.yaml": "base:\n\t- x\n"}),

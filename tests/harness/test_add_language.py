@@ -164,7 +164,7 @@ def test_a_lexicon_that_does_not_fit_leaves_no_file(
 def test_a_place_that_cannot_be_written_to_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot be written: .*--out"):
         add("sw", out=Path("/dev/null/sw.yaml"))
-    with pytest.raises(InputError, match=r"--lexicon: .*No such file"):
+    with pytest.raises(InputError, match=r"--lexicon: .*no such file"):
         add("sw", lexicon=tmp_path / "none.yaml")
     with pytest.raises(InputError, match="--resource: 'middle'; allowed are high, low"):
         add("sw", resource="middle")

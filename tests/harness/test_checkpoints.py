@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness import fetch as fetching
@@ -13,7 +14,7 @@ from maec.errors import InputError
 from tests.harness.hub_world import save_adapter, save_model
 from tests.harness.models import base_step, random_model
 from tests.harness.test_tasks import matrix_file
-from tests.maec.checkpoints import read_torch, same_bits
+from tests.maec.checkpoints import llama, read_torch, same_bits, write
 from tests.maec.families import save_model as save_family
 from tests.maec.families import store_again
 
@@ -42,6 +43,41 @@ def test_what_is_to_be_fetched_has_a_key_and_neither_a_fingerprint_nor_a_score(
     assert plan.missing_steps == [base] and len(plan.missing_cells) == 3
     other = planned(tmp_path, base="org/base@v2")
     assert other.steps[0].key != base.key
+
+
+def test_a_model_with_code_of_its_own_needs_a_word_that_goes_with_it_and_changes_no_key(
+    tmp_path: Path, home: Path
+) -> None:
+    base, word = tmp_path / "base", {"trust_remote_code": True}
+    write(base, llama(np.random.default_rng(0)))
+    plain = planned(tmp_path, base=str(base), checkpoints={}).steps[0]
+    config = base / "config.json"
+    config.write_text(config.read_text().replace("{", '{"auto_map": {"AutoModel": "own.X"},', 1))
+    with pytest.raises(InputError, match=r"base: .*own\.X.*engine\.trust_remote_code") as caught:
+        planned(tmp_path, base=str(base), checkpoints={})
+    assert "\n" not in str(caught.value)
+    trusted = planned(tmp_path, base=str(base), checkpoints={}, engine=word).steps[0]
+    assert trusted.runs_code and not plain.runs_code and trusted.key == plain.key
+    on_hub = planned(tmp_path, engine=word)
+    assert all(step.runs_code for step in on_hub.steps)
+    assert [s.key for s in on_hub.steps] == [s.key for s in planned(tmp_path).steps]
+
+
+def test_code_that_a_fetched_model_brings_is_refused_before_its_weights_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text('{"auto_map": {"AutoModel": "own.X"}}')
+    asked = []
+
+    def local_folder(source: str, patterns: object = None) -> Path:
+        asked.append(patterns)
+        return tmp_path
+
+    monkeypatch.setattr(fetching, "local_folder", local_folder)
+    step = Step("fetch", {"model": "org/base", "revision": None})
+    with pytest.raises(InputError, match=r"own\.X"):
+        fetching.fetch(step, tmp_path / "out")
+    assert asked == [("*.json",)]
 
 
 def test_checkpoints_stand_wherever_their_training_would(tmp_path: Path, home: Path) -> None:

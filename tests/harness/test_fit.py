@@ -8,7 +8,7 @@ import yaml
 
 from harness import tasks
 from harness.evaluate import load
-from harness.fit import require_fit
+from harness.fit import _chat_template, require_fit
 from harness.spec import Engine, load_matrix
 from harness.steps import Step
 from harness.tasks.asked import MAX_GEN_TOKS
@@ -93,3 +93,19 @@ def test_choices_need_room_for_themselves_alone(home: Path, tmp_path: Path, byte
     require_fit([task], [base], Engine(max_model_len=longest + 1), "matrix.yaml")
     with pytest.raises(InputError, match=f"has {longest} tokens and needs 1 to be scored"):
         require_fit([task], [base], Engine(max_model_len=longest), "matrix.yaml")
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ ''.__class__.__mro__ }}", "{% for", "{{ raise_exception('no') }}", "{{ messages.x.y }}"],
+)
+def test_a_chat_template_reaches_nothing_of_python_and_fails_in_one_line(
+    bytewise: Path, template: str
+) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(bytewise)
+    tokenizer.chat_template = template
+    with pytest.raises(InputError, match="the chat template fails: ") as caught:
+        _chat_template(tokenizer)([{"role": "user", "content": "hello"}])
+    assert "\n" not in str(caught.value)

@@ -80,10 +80,51 @@ def test_a_set_with_a_name_that_is_taken_needs_another(theirs: Path, tmp_path: P
 
 def test_a_name_in_a_manifest_leads_nowhere_else(theirs: Path, tmp_path: Path) -> None:
     manifest = json.loads((theirs / "manifest.json").read_text(encoding="utf-8"))
-    for name in ("../../outside", "/tmp/outside", "a/b", "", ".hidden", "name\n"):
+    for name in ("../../outside", "/tmp/outside", "a/b", "", ".hidden", "name\n", "a" * 300):
         text = json.dumps({**manifest, "release": name})
         (theirs / "manifest.json").write_text(text, encoding="utf-8")
         assert "release: must match" in refused(theirs, tmp_path / "results")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("../items.parquet", "/etc/items.parquet", "a/../items.parquet", "items.parquet\0"),
+        *("items.csv", "questions.parquet", "items-" + "9" * 5_000 + ".parquet", ".."),
+    ],
+)
+def test_a_file_that_a_manifest_names_is_one_of_a_tables_or_the_set_is_refused(
+    theirs: Path, tmp_path: Path, name: str
+) -> None:
+    manifest = json.loads((theirs / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"][name] = manifest["files"].pop("items.parquet")
+    (theirs / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert "manifest.json: files: " in refused(theirs, tmp_path / "results")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM read_text('/etc/hostname')",
+        "COPY (SELECT 1) TO '{folder}/written.csv'",
+        "ATTACH '{folder}/other.db'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET enable_external_access = true",
+        "SELECT * FROM 'https://example.com/x.parquet'",
+    ],
+)
+def test_a_connection_to_a_set_reads_its_files_and_touches_nothing_else(
+    theirs: Path, statement: str
+) -> None:
+    with store.reader(theirs) as connection:
+        assert connection.execute("SELECT count(*) FROM items").fetchone() == (21_600,)
+    with (
+        pytest.raises(InputError, match=r"not a readable set .*(disabled|locked)"),
+        store.reader(theirs) as connection,
+    ):
+        connection.execute(statement.format(folder=theirs))
+    assert not (theirs / "written.csv").exists() and not (theirs / "other.db").exists()
 
 
 def test_links_are_refused_wherever_they_lead(theirs: Path, tmp_path: Path) -> None:
@@ -125,6 +166,12 @@ def test_altered_partial_and_newer_sets_are_refused(theirs: Path, tmp_path: Path
         ("cells", lambda rows: rows.assign(score=1.0), "not the share of its items"),
         ("runs", lambda rows: rows.iloc[:0], "run is not recorded"),
         ("items", lambda rows: rows.drop(columns="gold"), "not a readable set"),
+        ("items", lambda rows: rows.assign(gold=None), "NOT NULL"),
+        ("items", lambda rows: rows.assign(item=0), "duplicate key"),
+        ("items", lambda rows: rows.assign(choices="a"), "not a readable set"),
+        ("cells", lambda rows: rows.assign(n="many"), "Could not convert"),
+        ("cells", lambda rows: rows.assign(metrics="{"), "Malformed JSON"),
+        ("cells", lambda rows: rows.assign(metrics="[]"), "cells.metrics is no JSON object"),
     ],
 )
 def test_a_set_that_contradicts_itself_is_refused_though_its_hashes_fit(

@@ -266,7 +266,7 @@ def test_a_broken_or_newer_manifest_is_refused_in_one_line(whole: Path) -> None:
     change(whole, schema_version=2, files={"cells.parquet": {"sha256": "no", "rows": 1}})
     assert "files.cells.parquet" in refusal(whole)
     (whole / "manifest.json").write_text("{", encoding="utf-8")
-    assert "no JSON" in refusal(whole)
+    assert "not valid JSON" in refusal(whole)
     (whole / "manifest.json").unlink()
     assert "cannot be read" in refusal(whole)
 

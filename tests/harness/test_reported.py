@@ -117,7 +117,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, content: Callable, sa
 
 def test_no_yaml_and_numbers_that_stand_there_twice_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("a: [", encoding="utf-8")
-    with pytest.raises(InputError, match=r"a\.yaml: this is no YAML"):
+    with pytest.raises(InputError, match=r"a\.yaml: this is not YAML"):
         reported.load(tmp_path)
     write(tmp_path, FILE)
     write(tmp_path, FILE, "b.yaml")

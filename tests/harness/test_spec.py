@@ -4,8 +4,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
+from harness.sources import TextSource
 from harness.spec import load_matrix
+from harness.text import identified
+from harness.world import base_step, given
 from maec.errors import InputError
 
 GOOD = {
@@ -74,6 +78,9 @@ def test_parameters_of_one_ability_win_for_that_ability_only(tmp_path: Path) -> 
         ({"seeds": ["one"]}, ["seeds[0]", "integer", "'one'"]),
         ({"name": "Has Spaces"}, ["name", "'Has Spaces'"]),
         ({"split": "train"}, ["split", "'test' or 'dev'", "'train'"]),
+        # a part of file names
+        ({"abilities": ["../../x"]}, ["abilities[0]", "'../../x'"]),
+        ({"engine": {"trust_remote_code": "org/model"}}, ["engine.trust_remote_code"]),
     ],
 )
 def test_a_mistake_is_named_with_its_key_and_what_is_allowed(
@@ -97,6 +104,37 @@ def test_what_is_no_yaml_mapping_is_refused_in_one_line(tmp_path: Path, text: st
     path = tmp_path / "matrix.yaml"
     path.write_text(text, encoding="utf-8")
     refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"base": "~nobody-has-this-name/base"}, "base: '~nobody"),
+        ({"base": "x" * 5_000}, "base: 'xxx"),
+        ({"checkpoints": {"languages": {"es": "~nobody-has-this-name/es"}}}, "languages.es: "),
+    ],
+)
+def test_what_no_path_can_be_is_refused_when_it_is_looked_for(
+    tmp_path: Path, keys: dict, said: str
+) -> None:
+    matrix = load_matrix(write(tmp_path, **keys))
+    with pytest.raises(InputError, match=said) as caught:
+        given(matrix, base_step(matrix))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "files", ["~nobody-has-this-name/a.txt", "**x/a.txt", "x" * 5_000 + ".txt"]
+)
+def test_files_that_no_path_can_be_are_refused(tmp_path: Path, files: str) -> None:
+    with pytest.raises(InputError, match=r"no path and no pattern|no such file"):
+        identified(TextSource(files=files), tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{a:>9999999999}", "{a!r}", "{a.b}", "{a[0]}", "{a:{b}}", "{}"])
+def test_a_template_of_text_names_fields_and_no_more(text: str) -> None:
+    with pytest.raises(ValidationError, match="template"):
+        TextSource(files="a.txt", text=text)
 
 
 def test_the_matrices_that_come_with_the_project_are_good() -> None:

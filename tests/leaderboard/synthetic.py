@@ -21,6 +21,7 @@ PLANTED = (
     "[link](javascript:alert(1))",
     ":red[colour] :smile: :material/home:",
     "שלום, מה שלומך?",
+    "if admin \u202e \u2066# no\u2069 \u2066:",
     "كم تفاحة لديه؟",
     "లూయిస్ దగ్గర ఎన్ని?",
     "আনার কাছে কয়টি?",

@@ -1,5 +1,6 @@
 """What is written for others: LaTeX tables, the static page, citations and commands."""
 
+import io
 import re
 import shlex
 from html.parser import HTMLParser
@@ -44,6 +45,19 @@ def test_a_latex_table_escapes_names_and_dashes_what_is_missing() -> None:
     text = latex(placed({**scores, (NAME, "te", 0): None}))
     assert r"a\_b \& 50\%" in text and "--" in text
     assert len(re.findall(r"(?<!\\)&", text)) % len(re.findall(r"\\\\", text)) == 0
+
+
+def test_a_csv_file_holds_no_formula_and_a_latex_row_no_option() -> None:
+    formulas = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "plain-1", "[x]"]
+    rows = placed({(name, "te", 0): 0.5 for name in formulas})
+    kept = pd.DataFrame(dict.fromkeys(downloads.COLUMNS, "x"), index=range(len(rows)))
+    kept = kept.assign(method=rows["method"].to_list(), score=-0.5)
+    read = pd.read_csv(io.BytesIO(downloads.csv(kept)))
+    assert read["method"].to_list() == [*(f"'{name}" for name in formulas[:5]), "plain-1", "[x]"]
+    assert (read["score"] == -0.5).all()
+    exact = pd.read_parquet(io.BytesIO(downloads.parquet(kept)))
+    assert exact["method"].to_list() == formulas
+    assert "{[}x]" in latex(rows)
 
 
 class Tags(HTMLParser):

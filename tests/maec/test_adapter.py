@@ -253,7 +253,12 @@ def test_a_kind_of_lora_that_is_not_supported_is_named(
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("peft_type", "IA3"), ("r", 3), ("some_new_idea", {"strength": 2})]
+    ("key", "value"),
+    [
+        *(("peft_type", "IA3"), ("r", 3), ("some_new_idea", {"strength": 2})),
+        *(("r", "four"), ("r", 0), ("lora_alpha", None), ("rank_pattern", ["q_proj"])),
+        *(("rank_pattern", {"(": 4}), ("alpha_pattern", {"q_proj": "1"}), ("modules_to_save", 1)),
+    ],
 )
 def test_a_setting_that_changes_the_meaning_of_the_tensors_is_refused(
     tmp_path: Path, base: Path, key: str, value: object

@@ -163,8 +163,16 @@ def test_a_header_length_that_cannot_be_is_refused(make: Make, begin: int) -> No
         {"dtype": "Q7", "shape": [2], "data_offsets": [0, 8]},
         {"dtype": "F32", "shape": [2]},
         "F32",
+        {"dtype": ["F32"], "shape": [2], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [True, 2], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [0, 2**62, 2**62], "data_offsets": [0, 0]},  # overflows
+        {"dtype": "F32", "shape": [1] * 100 + [2], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [0, 8, 16]},
     ],
-    ids=["short", "beyond", "backwards", "negative", "dtype", "no-offsets", "no-object"],
+    ids=[
+        *("short", "beyond", "backwards", "negative", "dtype", "no-offsets", "no-object"),
+        *("dtypes", "bool", "overflow", "dimensions", "three-offsets"),
+    ],
 )
 def test_a_header_entry_that_does_not_fit_its_data_is_refused(
     tmp_path: Path, entry: object
@@ -177,6 +185,69 @@ def test_a_header_entry_that_does_not_fit_its_data_is_refused(
     with pytest.raises(InputError) as error:
         open_checkpoint(tmp_path)
     one_line(error, "model.safetensors")
+
+
+TENSOR = '{"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}'
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        (f'{{"w": {TENSOR}, "w": {TENSOR}}}', "'w' stands there twice"),
+        (f'{{"w": {TENSOR}, "v": {TENSOR}}}', "does not fit bytes"),  # one over the other
+        (f'{{"__metadata__": {{"a": 1}}, "w": {TENSOR}}}', "cannot be read"),
+        (f'{{"__metadata__": [], "w": {TENSOR}, "w\\ud800": {TENSOR}}}', "surrogates"),
+        (f'{{"__metadata__": "pt", "w": {TENSOR}}}', "cannot be read"),
+        ('{"w": ' + "[" * 100_000, "deep in one another"),
+        ('{"w": ' + "1" * 5_000 + "}", "digits"),
+        (f'{{"w": {TENSOR}}}'.encode("utf-16"), "cannot be read"),
+        (b'{"\xff": 1}', "cannot be read"),
+        ("[]", "not a JSON object"),
+        ("", "not valid JSON"),
+    ],
+)
+def test_a_header_that_no_other_reader_takes_so_is_refused(
+    tmp_path: Path, header: str | bytes, said: str
+) -> None:
+    text = header if isinstance(header, bytes) else header.encode()
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(len(text).to_bytes(8, "little") + text + bytes(8))
+    write_config(tmp_path)
+    with pytest.raises(InputError) as error:
+        open_checkpoint(tmp_path)
+    one_line(error, "model.safetensors", said)
+
+
+@pytest.mark.parametrize(
+    "shard", ["pytorch_model.bin", "..", "", "/etc/passwd", "a\0.safetensors", "x" * 300, None, 7]
+)
+def test_a_shard_that_an_index_names_is_a_safetensors_file_beside_it(
+    make: Make, shard: object
+) -> None:
+    path = make("m", shards=2)
+    index_file = path / "model.safetensors.index.json"
+    index = json.loads(index_file.read_text())
+    index["weight_map"] = dict.fromkeys(index["weight_map"], shard)
+    index_file.write_text(json.dumps(index))
+    with pytest.raises(InputError) as error:
+        open_checkpoint(path)
+    one_line(error, "model.safetensors.index.json")
+
+
+def test_links_are_followed_as_the_caches_of_hubs_need(make: Make, tmp_path: Path) -> None:
+    path = make("m")
+    (tmp_path / "links").mkdir()
+    for file in path.iterdir():
+        (tmp_path / "links" / file.name).symlink_to(file)
+    assert fingerprint(open_checkpoint(tmp_path / "links")) == fingerprint(open_checkpoint(path))
+
+
+def test_an_adapter_beside_whole_weights_is_refused(make: Make) -> None:
+    path = make("m")
+    (path / "adapter_config.json").write_text('{"base_model_name_or_path": "org/other"}')
+    with pytest.raises(InputError) as error:
+        open_checkpoint(path)
+    one_line(error, "adapter_config.json beside whole weights")
 
 
 def test_a_config_that_is_not_json_is_refused(make: Make) -> None:

@@ -12,14 +12,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from maec.arithmetic import Sparse
 from maec.checkpoint import fingerprint, open_checkpoint
 from maec.chunks import chunks
 from maec.errors import InputError
 from maec.extract import extract
+from maec.inspect import summary
 from maec.neurons import write_mask
-from maec.pack import Block, block, open_pack, write_pack
+from maec.pack import FORMAT, Block, block, open_pack, write_pack
 
 from . import numpy_reference as reference
 from .checkpoints import Tensors, llama, read, trained, write
@@ -285,3 +287,50 @@ def test_an_extraction_that_is_killed_leaves_no_folder(
     with pytest.raises(KeyboardInterrupt):
         extract(*parts[:2], tmp_path / "pack", beta=0)
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("file", ["pack.json", "mask.json", "maec.json"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"tensors": [], "abilities": {}},
+        {"tensors": {"w": {"shape": [2], "key_neurons": "2"}}, "abilities": [{"path": "a"}]},
+        {"tensors": {"w": {"shape": [-1], "key_neurons": 0}}, "abilities": [{"tensors": {}}]},
+        {"tensors": {"w": {"shape": [2**62, 4], "key_neurons": 0}}, "abilities": None},
+        {"tensors": {}, "abilities": [], "base": None},
+    ],
+)
+def test_a_manifest_that_says_other_things_is_refused(
+    tmp_path: Path, file: str, content: dict
+) -> None:
+    (tmp_path / file).write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(InputError, match=rf"{file}: \w+.*; make it again, or fetch it") as caught:
+        summary(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        [[0, 0, 0], [9, 9, 9]],
+        [[0, 0, 0], [7, -1, 0], [6, 2, 2]],
+        [[0, 0, 0], [0, 2**40, 0], [6, 2, 2]],
+        [[1, 1, 1], [6, 2, 2]],
+        [[6, 2, 2]],
+        [[0, 0], [6, 2]],
+    ],
+)
+def test_blocks_that_lead_out_of_their_tensors_are_refused(
+    tmp_path: Path, ends: list[list[int]]
+) -> None:
+    tensors = {
+        "w.blocks": torch.tensor(ends),
+        "w.gaps": torch.zeros(2, dtype=torch.uint8),
+        "w.values": torch.ones(2),
+    }
+    save_file(tensors, tmp_path / "pack.safetensors")
+    said = {"format": FORMAT, "tensors": {"w": {"shape": [2, 3], "key_neurons": 2}}}
+    (tmp_path / "pack.json").write_text(json.dumps(said), encoding="utf-8")
+    with pytest.raises(InputError, match="'w' is not whole"):
+        open_pack(tmp_path)

@@ -1,0 +1,1 @@
+"""Files as strangers may write them, for all that reads some: ``make fuzz``."""
