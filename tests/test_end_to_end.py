@@ -339,15 +339,19 @@ def test_the_leaderboard_opens_before_the_first_run(
 
 def test_real_mgsm_questions_go_through_end_to_end(tmp_path: Path, real_data: Path) -> None:
     home = tmp_path / "mgsm"
+    shipped = CHECKOUT / "harness" / "matrices" / "mgsm-local.yaml"
+    matrix = yaml.safe_load(shipped.read_text(encoding="utf-8")) | {"languages": ["zh", "te"]}
+    matrix["tasks"]["mgsm"]["files"] = str(real_data / "mgsm" / "mgsm_{language}.tsv")
+    (tmp_path / "mgsm.yaml").write_text(yaml.safe_dump(matrix), encoding="utf-8")
     done = subprocess.run(
-        ["make", "matrix", "MATRIX=harness/matrices/mgsm-local.yaml"],
+        ["make", "matrix", f"MATRIX={tmp_path / 'mgsm.yaml'}"],
         cwd=CHECKOUT,
         env=environment(home),
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    for language in ("en", "es", "zh", "bn", "te"):
+    for language in ("en", "zh", "te"):
         lines = (real_data / "mgsm" / f"mgsm_{language}.tsv").read_text(encoding="utf-8")
         rows = [line.split("\t") for line in lines.splitlines()]
         items = query(

@@ -24,7 +24,8 @@ FAMILIES = {
     "llama3-8b-offtheshelf": "llama",
     "paper-llama3-8b": "gemma3_text",
 }
-LANGUAGES = ("en", "es", "zh", "bn", "te")
+LANGUAGES = ("en", "zh", "te")
+"""Of a twin: the pivot, a language with a model of its own and one with an adapter."""
 SIZES = {"steps": 1, "batch_size": 4, "sequence_length": 32}
 
 
@@ -110,6 +111,7 @@ def twin(name: str, folder: Path) -> dict[str, Any]:
     base = save_model(folder / "base", FAMILIES[name], 0, **stored)
     matrix["base"] = str(base)
     del matrix["parameters"], matrix["config"]
+    matrix["languages"] = list(LANGUAGES[1:])
     if "corpora" in matrix:
         texts = [{"text": f"{n} manzanas y {n} libros."} for n in range(40)]
         names = [f"20231101.{language}" for language in LANGUAGES]
@@ -127,6 +129,7 @@ def twin(name: str, folder: Path) -> dict[str, Any]:
         matrix["training"] = {role: small(given) for role, given in matrix["training"].items()}
     if "checkpoints" in matrix:
         own = matrix["checkpoints"]
+        own["languages"] = {code: own["languages"][code] for code in LANGUAGES[1:]}
         for seed, language in enumerate(own["languages"], start=1):
             made = folder / language
             if language == "te":
@@ -157,7 +160,7 @@ def test_a_twin_of_tiny_size_runs_end_to_end(name: str, tmp_path: Path, home: Pa
     planned = json.loads(harness("plan", MATRICES / f"{name}.yaml", "--json", home=home).stdout)
     keys = ("method", "ability", "language", "seed")
     assert [[row[key] for key in keys] for row in rows] == [
-        [cell[key] for key in keys] for cell in planned["cells"]
+        [cell[key] for key in keys] for cell in planned["cells"] if cell["language"] in LANGUAGES
     ]
     assert all(row["score"] is not None and row["n"] == 3 for row in rows)
     trained = (home / "artifacts" / "train").is_dir()
