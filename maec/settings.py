@@ -56,6 +56,10 @@ class TrainSettings(Strict):
             )
         return self
 
-    @property
-    def sequences_at_a_time(self) -> int:
-        return self.micro_batch_size or self.batch_size
+    def sequences_together(self, processes: int) -> int:
+        """How many sequences ``processes`` compute at a time, sharing them out among them.
+
+        It divides ``batch_size``, and no process gets more of them than ``micro_batch_size``.
+        """
+        most = processes * (self.micro_batch_size or self.batch_size)
+        return max(n for n in range(1, min(most, self.batch_size) + 1) if self.batch_size % n == 0)

@@ -9,6 +9,10 @@ between the three modes is which parameters an optimiser may touch:
   step of our own. AdamW's update of an entry whose gradient was always zero is exactly zero, so
   nothing outside N_A changes by a single bit and its optimiser state stays zero (METHOD.md,
   Extraction 2).
+
+Several processes (:mod:`maec.distributed`) hold a part each of weights, gradients, optimiser state
+and mask, by FSDP2, and compute a share each of every batch: the same batches in the same order,
+however many they are.
 """
 
 from __future__ import annotations
@@ -17,15 +21,19 @@ import resource
 import tempfile
 import time
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from safetensors.torch import save_file
-from torch.utils.data import Dataset
+from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.utils.data import DataLoader, Dataset
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -35,21 +43,26 @@ from transformers import (
     Trainer,
     TrainerCallback,
     TrainingArguments,
+    default_data_collator,
 )
 from transformers.trainer_utils import get_last_checkpoint
 
 from maec.checkpoint import Checkpoint, copy_companions, open_checkpoint, write_tensors
+from maec.distributed import from_first, local, meet, rank, size, whole
 from maec.errors import InputError
 from maec.folder import new_folder, require_new
+from maec.masked import KeyNeurons, Mask
 from maec.neurons import GRADIENT_FILE
 from maec.own_code import require_allowed
 from maec.settings import TrainSettings
 
-Mask = Mapping[str, torch.Tensor]
 Progress = Callable[[int, int, float], None]
 
 SAVE_EVERY_SECONDS = 300.0
 """How much work an interruption may cost a run that was given a scratch folder."""
+
+IGNORED = -100
+"""The label of a token that counts for nothing in transformers' losses."""
 
 TOKENIZED = 256
 """Documents that are tokenized at a time: enough for all cores, and never a corpus."""
@@ -57,8 +70,8 @@ TOKENIZED = 256
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a run was: tokens seen, seconds, peak resident bytes, entries of the model and those of
-    them that were trained, losses."""
+    """What a run was: tokens seen, seconds, peak resident bytes of the first process, entries of
+    the model and those of them that were trained, losses, how many processes there were."""
 
     tokens: int
     seconds: float
@@ -66,6 +79,7 @@ class TrainReport:
     parameters: int
     trainable_parameters: int
     losses: list[float]
+    processes: int
 
 
 def train(
@@ -95,25 +109,33 @@ def train(
     run saves its state there every few minutes and goes on from it when called again.
     ``trust_remote_code`` runs code that the checkpoint brings.
 
+    Where there are several processes, all of them call this, with a ``scratch`` that all can reach.
+    The first one reads ``documents``, reports ``progress`` and writes ``out``; the others may be
+    given none of the three. Sums are made in another order then: results agree to rounding.
+
     Raises:
         InputError: ``out`` taken, no document, a checkpoint with code of its own, a mask whose
             names or shapes do not fit the model, or a mask together with LoRA or with a dtype that
             would round what it keeps.
     """
-    require_new(out)
+    meet()
+    if rank() == 0:
+        require_new(out)
     if mask is not None and settings.lora_rank is not None:
         raise InputError(
             "lora_rank: cannot be combined with a key-neuron mask; leave one of them out"
         )
     if extra_loss is not None and settings.micro_batch_size is not None:
         raise InputError("micro_batch_size: cannot be combined with an extra loss; leave it out")
+    if extra_loss is not None and size() > 1:
+        raise InputError("processes: an extra loss needs the whole model; train in one process")
     base = open_checkpoint(start)
     require_allowed(start, trust_remote_code, "train it with trust_remote_code")
     if mask is not None:
         _require_exact(base, settings.dtype)
     torch.manual_seed(settings.seed)
     tokenizer = AutoTokenizer.from_pretrained(start, trust_remote_code=trust_remote_code)
-    blocks = _read_blocks(tokenizer, documents, settings)
+    blocks = from_first(_read_blocks(tokenizer, documents, settings) if rank() == 0 else None)
     if not len(blocks):
         raise InputError(f"{start}: there is no text to train on; give at least one document")
     model = AutoModelForCausalLM.from_pretrained(
@@ -122,10 +144,11 @@ def train(
     model.config.use_cache = False
     if settings.lora_rank is not None:
         model = _with_lora(model, settings.lora_rank)
-    if mask is not None:
-        _mask_gradients(model, mask)
-    gradient = _record_gradient(model) if settings.record_gradient else None
-    trainable = _trainable(model, mask)
+    keys = KeyNeurons(model, mask) if mask is not None else None
+    gradient = _Gradient() if settings.record_gradient else None
+    trainable = keys.count if keys else _trainable(model)
+    if scratch and size() > 1:
+        scratch = scratch / f"{size()}-processes"  # each with its part of the state
 
     with tempfile.TemporaryDirectory() as temporary:
         state = scratch or Path(temporary)
@@ -135,21 +158,21 @@ def train(
             model=model,
             args=_arguments(settings, state),
             train_dataset=blocks,
-            callbacks=[recorder],
-            mask=mask,
+            data_collator=_share,
+            callbacks=[recorder, *filter(None, (keys, gradient))],
+            keys=keys,
+            gradient=gradient,
             extra_loss=extra_loss,
         )
         trainer.remove_callback(PrinterCallback)
         began = time.monotonic()
         last = get_last_checkpoint(str(scratch)) if scratch and scratch.is_dir() else None
-        trainer.train(resume_from_checkpoint=last)
+        trainer.train(resume_from_checkpoint=from_first(last))
         seconds = time.monotonic() - began
 
-    trained = trainer.model.merge_and_unload() if settings.lora_rank is not None else trainer.model
-    with new_folder(out) as folder:
-        _write(base, trained, folder, settings.dtype)
-        if gradient is not None:
-            save_file(gradient, folder / GRADIENT_FILE)
+    lora = settings.lora_rank is not None
+    values = _merged(trainer.model, start, settings) if lora else trainer.model.state_dict()
+    _write(out, base, values, settings.dtype, gradient)
     return TrainReport(
         tokens=settings.steps * settings.batch_size * settings.sequence_length,
         seconds=seconds,
@@ -158,6 +181,7 @@ def train(
         parameters=base.numel(),
         trainable_parameters=trainable,
         losses=recorder.losses,
+        processes=size(),
     )
 
 
@@ -228,6 +252,15 @@ def _read_blocks(
     return _Blocks(islice(blocks, most), settings.sequence_length)
 
 
+def _share(examples: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """What this process computes of a batch."""
+    if own := examples[rank() :: size()]:
+        return default_data_collator(own)
+    # the last batch of a pass may be too small for all: some compute what counts for nothing
+    idle = default_data_collator(examples[:1])
+    return {**idle, "labels": torch.full_like(idle["labels"], IGNORED)}
+
+
 class _Recorder(TrainerCallback):
     """Keep the loss of every step, report progress, and save the run's state now and then."""
 
@@ -242,28 +275,89 @@ class _Recorder(TrainerCallback):
     ) -> None:
         if logs and "loss" in logs:
             self.losses.append(float(logs["loss"]))
-            if self._progress:
+            if self._progress and rank() == 0:
                 self._progress(state.global_step, state.max_steps, self.losses[-1])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self._save and time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS:
+        # processes save together, when the first one's clock says so
+        if self._save and from_first(time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS):
             control.should_save = True
             self._saved_at = time.monotonic()
 
 
+class _Gradient(TrainerCallback):
+    """Σ |∂L/∂θ| over the steps of a run, in float32; each process holds a part."""
+
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, *, model: torch.nn.Module, **_: Any
+    ) -> None:
+        self._named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self._totals = {name: torch.zeros_like(p, requires_grad=False) for name, p in self._named}
+
+    def add(self) -> None:
+        """Count the gradient of a step."""
+        for name, parameter in self._named:
+            if parameter.grad is not None:
+                local(self._totals[name]).add_(local(parameter.grad).abs())
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """By name, whole; all processes must take them together."""
+        for name, total in self._totals.items():
+            yield name, whole(total)
+
+
 class _Trainer(Trainer):
-    """Trainer with parameter groups of our own, a masked weight decay and an extra loss."""
+    """Trainer with parameter groups of our own, key neurons and an extra loss."""
 
     def __init__(
         self,
         *args: Any,
-        mask: Mask | None,
+        keys: KeyNeurons | None,
+        gradient: _Gradient | None,
         extra_loss: Callable[[PreTrainedModel], torch.Tensor] | None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self._mask = mask
+        self._keys = keys
+        self._gradient = gradient
         self._extra_loss = extra_loss
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        state = self.accelerator.state
+        if state.distributed_type == DistributedType.MULTI_CPU:
+            # accelerate asks for FSDP2 on GPUs alone; torch has it wherever there are processes
+            state.distributed_type = DistributedType.FSDP
+            state.fsdp_plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
+            self.is_fsdp_enabled = True
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Whole batches, the same in every process: the collator takes the process's share."""
+        loader = DataLoader(
+            self.train_dataset,
+            batch_size=self.args.per_device_train_batch_size,
+            shuffle=True,
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return prepare_data_loader(
+            loader,
+            device=self.args.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=True,
+            use_seedable_sampler=True,
+            data_seed=self.args.data_seed,
+        )
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        if self.accelerator.sync_gradients:  # the gradient of a step is whole, and not clipped yet
+            if self._keys:
+                self._keys.clear_gradients()
+            if self._gradient:
+                self._gradient.add()
+        return loss
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         loss = super().compute_loss(model, inputs, *args, **kwargs)
@@ -276,23 +370,20 @@ class _Trainer(Trainer):
         settings = self.args
         module = model or self.model
         rows = module.get_input_embeddings().weight
-        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+        moving = [p for p in module.parameters() if p.requires_grad]
         groups = [
-            {"params": [p for _, p in named if p is not rows], "lr": settings.learning_rate},
+            {"params": [p for p in moving if p is not rows], "lr": settings.learning_rate},
             {
-                "params": [p for _, p in named if p is rows],
+                "params": [p for p in moving if p is rows],
                 "lr": settings.learning_rate * settings.embedding_lr_multiplier,
             },
         ]
         self.optimizer = torch.optim.AdamW(
             [group for group in groups if group["params"]],
             betas=(settings.adam_beta1, settings.adam_beta2),
-            # with a mask the decay is ours: AdamW's would reach entries outside it
-            weight_decay=0.0 if self._mask is not None else settings.weight_decay,
+            # with a mask KeyNeurons does it: AdamW's would reach entries outside
+            weight_decay=0.0 if self._keys else settings.weight_decay,
         )
-        if self._mask is not None and settings.weight_decay:
-            masks = {p: self._mask[name].to(p.device) for name, p in named}
-            self.optimizer.register_step_pre_hook(_masked_decay(masks, settings.weight_decay))
         return self.optimizer
 
 
@@ -304,11 +395,17 @@ class _Arguments(TrainingArguments):
 
 
 def _arguments(settings: TrainSettings, folder: Path) -> _Arguments:
-    return _Arguments(
+    together = settings.sequences_together(size())
+    arguments = _Arguments(
         output_dir=str(folder),
         max_steps=settings.steps,
-        per_device_train_batch_size=settings.sequences_at_a_time,
-        gradient_accumulation_steps=settings.batch_size // settings.sequences_at_a_time,
+        # of all processes, as get_train_dataloader has it
+        per_device_train_batch_size=together,
+        gradient_accumulation_steps=settings.batch_size // together,
+        # gradients are added up where they stay: nothing is held whole between parts of a batch
+        accelerator_config={"gradient_accumulation_kwargs": {"sync_each_batch": True}},
+        fsdp=size() > 1,
+        fsdp_config={"state_dict_type": "SHARDED_STATE_DICT"} if size() > 1 else None,
         gradient_checkpointing=settings.gradient_checkpointing,
         # the other kind has no gradients where the embeddings are frozen
         gradient_checkpointing_kwargs={"use_reentrant": False},
@@ -332,22 +429,11 @@ def _arguments(settings: TrainSettings, folder: Path) -> _Arguments:
         dataloader_pin_memory=torch.cuda.is_available(),
         remove_unused_columns=False,
     )
-
-
-def _masked_decay(
-    masks: Mapping[torch.Tensor, torch.Tensor], weight_decay: float
-) -> Callable[..., None]:
-    """AdamW's decoupled decay θ ← θ·(1 − lr·wd) on the masked entries alone."""
-
-    def decay(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        with torch.no_grad():
-            for group in optimizer.param_groups:
-                for parameter in group["params"]:
-                    factor = 1.0 - group["lr"] * weight_decay
-                    scaled = parameter * factor
-                    parameter.copy_(torch.where(masks[parameter], scaled, parameter))
-
-    return decay
+    if size() > 1 and arguments.bf16:
+        # as a process alone does: sums of gradients are float32
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        arguments.fsdp_plugin_args["mixed_precision_policy"] = policy
+    return arguments
 
 
 def _require_exact(base: Checkpoint, dtype: str) -> None:
@@ -361,48 +447,6 @@ def _require_exact(base: Checkpoint, dtype: str) -> None:
             )
 
 
-def _mask_gradients(model: torch.nn.Module, mask: Mask) -> None:
-    """Zero the gradient outside ``mask`` as it is made, before clipping sees its norm."""
-    parameters = dict(model.named_parameters())
-    unknown = sorted(name for name in mask if name not in parameters and mask[name].any())
-    if unknown:
-        raise InputError(
-            f"mask: tensor '{unknown[0]}' is not a parameter of the model; locate the key neurons "
-            "on the same base model"
-        )
-    for name, parameter in parameters.items():
-        allowed = mask.get(name)
-        if allowed is None or not allowed.any():
-            parameter.requires_grad_(False)
-            continue
-        if allowed.shape != parameter.shape:
-            raise InputError(
-                f"mask: tensor '{name}' has shape {tuple(allowed.shape)}, the model's has "
-                f"{tuple(parameter.shape)}; locate the key neurons on the same base model"
-            )
-        parameter.register_hook(_multiply_by(allowed))
-
-
-def _multiply_by(allowed: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    return lambda gradient: torch.where(allowed.to(gradient.device), gradient, 0.0)
-
-
-def _record_gradient(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Σ |∂L/∂θ| over the run, filled as gradients are made; float32, parameter shapes."""
-    totals = {name: torch.zeros_like(p) for name, p in model.named_parameters() if p.requires_grad}
-    for name, parameter in model.named_parameters():
-        if name in totals:
-            parameter.register_hook(_add_magnitude_to(totals[name]))
-    return totals
-
-
-def _add_magnitude_to(total: torch.Tensor) -> Callable[[torch.Tensor], None]:
-    def add(gradient: torch.Tensor) -> None:
-        total.add_(gradient.detach().abs())
-
-    return add
-
-
 def _with_lora(model: PreTrainedModel, rank: int) -> Any:
     from peft import LoraConfig, get_peft_model
 
@@ -412,23 +456,54 @@ def _with_lora(model: PreTrainedModel, rank: int) -> Any:
     return get_peft_model(model, config)
 
 
-def _trainable(model: torch.nn.Module, mask: Mask | None) -> int:
-    if mask is not None:
-        return sum(int(entry.sum()) for entry in mask.values())
+def _merged(trained: Any, start: Path, settings: TrainSettings) -> Mapping[str, torch.Tensor]:
+    """The tensors with their adapters merged in; of several processes, in the first alone."""
+    if size() == 1:
+        return trained.merge_and_unload().state_dict()
+    adapters = {
+        n: whole(p.detach()).cpu() for n, p in trained.named_parameters() if p.requires_grad
+    }
+    if rank() > 0:
+        return {}
+    # peft merges whole layers
+    model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
+    model = _with_lora(model, settings.lora_rank)
+    model.load_state_dict(adapters, strict=False)
+    return model.merge_and_unload().state_dict()
+
+
+def _trainable(model: torch.nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def _write(base: Checkpoint, model: PreTrainedModel, folder: Path, dtype: str) -> None:
-    """Write the model under the base's tensor names; what is no parameter comes from the base."""
-    values = model.state_dict()
-    target = getattr(torch, dtype)
+def _write(
+    out: Path,
+    base: Checkpoint,
+    values: Mapping[str, torch.Tensor],
+    dtype: str,
+    gradient: _Gradient | None,
+) -> None:
+    """Write the checkpoint and what was recorded; a tensor at a time is put together, by all."""
+    tensors = _tensors(base, values, dtype)
+    totals = gradient.tensors() if gradient else iter(())
+    if rank() > 0:
+        deque(chain(tensors, totals), maxlen=0)
+        return
+    with new_folder(out) as folder:
+        write_tensors(folder, tensors)
+        copy_companions(base, folder, dtype=dtype)
+        if gradient:
+            save_file(dict(totals), folder / GRADIENT_FILE)
 
-    def tensors() -> Iterable[tuple[str, torch.Tensor]]:
-        for name in base.tensors:
-            if name in values:
-                yield name, values[name].detach().to("cpu", target)
-            else:
-                yield name, base.read(name)
 
-    write_tensors(folder, tensors())
-    copy_companions(base, folder, dtype=dtype)
+def _tensors(
+    base: Checkpoint, values: Mapping[str, torch.Tensor], dtype: str
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The model under the base's tensor names, whole; what is no parameter comes from the base.
+
+    All processes must take them together; the first one alone gets them.
+    """
+    for name in base.tensors:
+        value = whole(values[name].detach()) if name in values else None
+        if rank() == 0:
+            yield name, base.read(name) if value is None else value.to("cpu", getattr(torch, dtype))
