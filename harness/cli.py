@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +18,12 @@ from maec.visible import visible
 if TYPE_CHECKING:
     from rich.table import Table
 
-OWN_FOLDERS = ("artifacts", "cache", "questions", "records", "tasks", "training", "verify")
+    from harness.spec import Matrix
+
+OWN_FOLDERS = (
+    *("artifacts", "cache", "locks", "questions"),
+    *("records", "tasks", "training", "verify"),
+)
 """What the harness makes in MAEC_HOME; nothing else there is ever deleted."""
 
 app = typer.Typer(
@@ -87,6 +93,10 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also what failed before by its own fault.")
     ] = False,
+    step: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Make this step alone; touches no score and no store."),
+    ] = None,
 ) -> None:
     """Do what is missing, then print the table."""
     from harness import run as running
@@ -94,6 +104,9 @@ def run(
     from harness.spec import load_matrix
 
     loaded = load_matrix(matrix)
+    if step is not None:
+        _make_step(loaded, step)
+        return
     console = Console(stderr=True)
     with told_to_go_on():
         outcome = running.run(loaded, console, workers=workers, retry_failed=retry_failed)
@@ -115,6 +128,70 @@ def run(
 def _print_failures(console: Console, failures: Mapping[str, str]) -> None:
     for what, why in failures.items():
         console.print(f"[red]failed[/red]  {escape(what)}: {escape(why)}", soft_wrap=True)
+
+
+def _make_step(matrix: "Matrix", key: str) -> None:
+    from harness.failed import failed
+    from harness.interrupt import told_to_go_on
+    from harness.one_step import find, make
+    from harness.plan import make_plan
+
+    if sys.flags.hash_randomization:  # merges follow it, and it is settled when Python starts
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, "PYTHONHASHSEED": "0"})
+    planned = make_plan(matrix)
+    step = find(planned, key)
+    try:
+        with told_to_go_on():
+            made = make(planned, step, _tenths)
+    except InputError:
+        raise
+    except Exception as error:
+        print(f"harness: {step.label}: {failed(error)}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(f"{step.folder}: {'made' if made else 'was there already'} ({step.label})")
+
+
+def _tenths(done: int, total: int) -> None:
+    """Progress for a log: ten lines."""
+    if done * 10 // total > (done - 1) * 10 // total:
+        print(f"{done} of {total}", file=sys.stderr, flush=True)
+
+
+@app.command()
+def slurm(
+    matrix: MatrixFile,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it there; printed by default.")
+    ] = None,
+    partition: Annotated[str | None, typer.Option(help="Of the cluster.")] = None,
+    gpus_per_task: Annotated[
+        int | None,
+        typer.Option(min=0, help="Of each training; by default the processes that share it."),
+    ] = None,
+    sbatch: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OPTION", help="Another option of sbatch, such as --account=me."),
+    ] = None,
+    gpu: Annotated[str, typer.Option(help="To price by: a100, h100, rtx4090, …")] = "h100",
+    utilisation: Annotated[
+        float, typer.Option(help="Share of the GPU's peak that is reached.")
+    ] = 0.4,
+) -> None:
+    """Write a script that submits what is missing to Slurm: an array a level, then the run."""
+    from harness.plan import make_plan
+    from harness.slurm import Cluster, script
+    from harness.spec import load_matrix
+    from maec.folder import write_file
+
+    planned = make_plan(load_matrix(matrix))
+    gpus = planned.matrix.resources.processes if gpus_per_task is None else gpus_per_task
+    text = script(planned, Cluster(gpus, partition, sbatch or (), gpu, utilisation))
+    if out is None:
+        print(text, end="")
+        return
+    write_file(out, text, "--out")
+    print(f"{out}: written; `bash {out}` submits it")
 
 
 @app.command()

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import artifacts, world
+from harness.alone import alone
 from harness.fetch import fetch
 from harness.home import home
+from harness.quiet import quiet
 from harness.steps import PACK, Step
 from harness.text import Reading, mixed
 from maec.errors import InputError
@@ -42,13 +44,21 @@ PACKAGES = (
 def execute(step: Step, progress: Progress | None = None) -> dict[str, Any]:
     """Make a step's artifact from its inputs' and return its manifest.
 
-    ``progress`` is called with (done, total), in optimiser steps, by steps that train.
+    Another process that makes it is waited for, and its artifact taken. ``progress`` is called with
+    (done, total), in optimiser steps, by steps that train.
 
     Raises:
         Damaged: an input is no longer what was written.
         InputError: the inputs do not fit together.
         RuntimeError: a merge is not reproducible here, or its result is not a usable model.
     """
+    with alone(step):
+        if step.done:
+            return artifacts.manifest(step.folder)
+        return _execute(step, progress)
+
+
+def _execute(step: Step, progress: Progress | None) -> dict[str, Any]:
     began = time.monotonic()
     _reset_peak_memory()
     target = step.folder
@@ -118,29 +128,45 @@ def versions() -> dict[str, str]:
 
 
 def _train(step: Step, folder: Path, progress: Progress | None) -> dict[str, Any]:
-    from maec.neurons import read_mask
+    from maec.distributed import launch, size
+
+    if step.processes == 1 or size() > 1:
+        return train_together(step, folder, progress)
+    return launch(train_together, step.processes, step, folder, report=progress)
+
+
+def train_together(step: Step, folder: Path, progress: Progress | None) -> dict[str, Any]:
+    """What each of the processes does that share a training; the first one writes ``folder``."""
+    from maec.distributed import rank, size
+    from maec.neurons import open_mask
     from maec.train import train
 
-    mask = step.inputs.get("mask")
-    documents, readings = _documents(step, step.inputs["start"].folder)
+    if size() > 1:
+        quiet()
+    mask, start = step.inputs.get("mask"), step.inputs["start"].folder
+    documents, readings = _documents(step, start) if rank() == 0 else ([], [])
     scratch = home() / "training" / step.key
     report = train(
-        step.inputs["start"].folder,
+        start,
         documents,
         folder,
         TrainSettings(**step.settings["training"]),
-        mask=read_mask(mask.folder) if mask else None,
+        mask=open_mask(mask.folder) if mask else None,
         progress=(lambda done, total, _loss: progress(done, total)) if progress else None,
         scratch=scratch,
         trust_remote_code=step.runs_code,
     )
-    shutil.rmtree(scratch, ignore_errors=True)
+    if rank() == 0:
+        shutil.rmtree(scratch, ignore_errors=True)
     return {
         "tokens": report.tokens,
         "training_seconds": round(report.seconds, 3),
         "parameters": report.parameters,
         "trainable_parameters": report.trainable_parameters,
         "losses": [round(loss, 4) for loss in report.losses],
+        # sums are made in another order by more of them: weights differ by rounding
+        "processes": report.processes,
+        **({"peak_memory": report.peak_memory} if report.processes > 1 else {}),
         **_read(readings),
     }
 

@@ -52,13 +52,22 @@ class Shape:
 
 
 def training(
-    settings: TrainSettings, parameters: int | None, shape: Shape | None, *, masked: bool = False
+    settings: TrainSettings,
+    parameters: int | None,
+    shape: Shape | None,
+    *,
+    masked: bool = False,
+    processes: int = 1,
 ) -> int | None:
     """Of one run: state of all trained parameters, and activations of one step.
 
+    With several ``processes`` it is that of each, on a GPU of its own: a share of the state, and
+    for the moment what is whole of the model, two layers, embeddings and output layer, with a
+    gradient of the largest.
+
     Weights are float32 whatever the ``precision``, which in bfloat16 also keeps a copy of them.
-    Only LoRA keeps no gradient and no moments of the others: with a mask (a byte an entry, where
-    weights decay) the optimiser still has all. Stepping takes one more number a parameter, when
+    Only LoRA keeps no gradient and no moments of the others: with a mask (a byte an entry) the
+    optimiser still has all. Stepping takes one more number a parameter, when
     activations are gone.
     """
     if parameters is None or shape is None:
@@ -67,16 +76,21 @@ def training(
     if settings.lora_rank is not None:
         trained = settings.lora_rank * _lora(shape)
     held = 4 * parameters + (STATE if settings.lora_rank else STATE - 4) * trained
-    if settings.precision != "float32":
-        held += BYTES[settings.precision] * parameters
     if settings.record_gradient:
         held += 4 * trained
-    if masked and settings.weight_decay:
+    if masked:
         held += parameters
-    return held + max(activations(settings, shape), 4 * trained)
+    number = BYTES[settings.precision]
+    kept = activations(settings, shape, processes)
+    if processes > 1:
+        rows, layer = shape.vocabulary * shape.hidden, _layer(shape)
+        kept += number * 2 * (layer + rows) + 4 * max(layer, rows)
+    elif settings.precision != "float32":
+        held += number * parameters
+    return -(-held // processes) + max(kept, 4 * trained // processes)
 
 
-def activations(settings: TrainSettings, shape: Shape) -> int:
+def activations(settings: TrainSettings, shape: Shape, processes: int = 1) -> int:
     """What a step keeps for its backward pass, of the sequences that are computed at a time.
 
     For each of T tokens and L layers 24·h bytes of float32 (norms, residuals) and 4·h + 4·k + 4·f
@@ -85,7 +99,8 @@ def activations(settings: TrainSettings, shape: Shape) -> int:
     gradient checkpointing it is h numbers a layer, and all of one layer.
     """
     number = BYTES[settings.precision]
-    tokens = settings.sequences_at_a_time * settings.sequence_length
+    sequences = -(-settings.sequences_together(processes) // processes)
+    tokens = sequences * settings.sequence_length
     layer = 24 * shape.hidden + number * 4 * (shape.hidden + shape.keys + shape.intermediate)
     layers = shape.layers * layer
     if settings.gradient_checkpointing:
@@ -101,6 +116,12 @@ def serving(engine: Engine, parameters: int | None, shape: Shape | None) -> int 
     sequences = engine.max_num_seqs if engine.kind == "vllm" else engine.batch_size
     cached = 2 * shape.layers * shape.keys * sequences * engine.max_model_len
     return number * (parameters + cached)
+
+
+def _layer(shape: Shape) -> int:
+    """Parameters of the linear layers of one layer."""
+    attention = 2 * shape.hidden * (shape.queries + shape.keys)
+    return attention + 3 * shape.hidden * shape.intermediate
 
 
 def _lora(shape: Shape) -> int:

@@ -32,7 +32,8 @@ class Parts:
 
     ``generator`` gives the identity of what writes the text of a language in the embedded world:
     the same string, the same text. ``text``, where there is one, finds text of another world
-    instead. ``given`` are checkpoints that need not be trained.
+    instead. ``given`` are checkpoints that need not be trained, ``processes`` how many share each
+    training.
     """
 
     base: Step
@@ -46,6 +47,7 @@ class Parts:
     tokens: Mapping[str, int] = field(default_factory=dict)
     text: FindText | None = None
     given: Given = Given()
+    processes: int = 1
     method: str = "a method"
     translations: bool = False
 
@@ -110,6 +112,7 @@ class Parts:
             inputs={"start": start or self.base} | ({"mask": mask} if mask else {}),
             label=f"{role} {abilities} {languages}".replace("  ", " "),
             places=places(corpora),
+            processes=self.processes,
         )
 
     def language_models(self) -> dict[str, Step]:

@@ -248,6 +248,7 @@ def _parts(
         tokens=_budget(matrix, matrix.tokens),
         text=finder(matrix),
         given=given,
+        processes=matrix.resources.processes,
     )
 
 

@@ -207,7 +207,13 @@ class _Prices:
             settings = TrainSettings(**step.settings["training"])
             shape = self._shapes[self._base[step.key].key]
             masked = "mask" in step.inputs
-            return footprint.training(settings, self._parameters[step.key], shape, masked=masked)
+            return footprint.training(
+                settings,
+                self._parameters[step.key],
+                shape,
+                masked=masked,
+                processes=step.processes,
+            )
         return None if step.kind == "pretrain" else 0
 
 
@@ -329,6 +335,11 @@ def assumptions(plan: Plan, found: Mapping[str, Any]) -> list[str]:
             "Training: 6·N·D FLOPs, D = steps × batch_size × sequence_length; memory: weights, "
             "gradients and AdamW's moments in float32 (16 bytes a parameter), and activations as "
             "in harness/footprint.py; disk: without states of runs under way, 12 bytes a parameter."
+        )
+    if (count := plan.matrix.resources.processes) > 1:
+        lines.append(
+            f"Each training is shared by {count} GPUs: memory is that of each, hours are those of "
+            "all."
         )
     if any(found["total"]["download"].values()):
         lines.append(

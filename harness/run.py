@@ -16,6 +16,7 @@ from rich.console import Console
 
 from harness import artifacts, machine, methods, tasks
 from harness import store as stores
+from harness.alone import require_none
 from harness.board import Board, board
 from harness.engine_process import start_engine
 from harness.execute import versions
@@ -77,6 +78,7 @@ def run(
     tasks.fetch(matrix, console)
     outcome = Outcome()
     with heeded_signals() as stop, writer() as store:
+        require_none()
         remove_leftovers()
         store.snapshot(now=True)  # a killed run may have left an older one
         plan = make_plan(matrix, wanted)

@@ -64,6 +64,12 @@ class Engine(Strict):
     )
 
 
+class Resources(Strict):
+    """What a step may use: ``processes`` share each training, one a GPU where there are GPUs."""
+
+    processes: Annotated[int, KNOB] = Field(1, ge=1)
+
+
 class Documents(Strict):
     """How many documents each corpus gives to one training run, per language."""
 
@@ -181,6 +187,7 @@ class Matrix(Strict):
     variants: list[Variant] = Field(default_factory=list)
     training: dict[str, TrainSettings] = Field(default_factory=dict)
     engine: Engine = Engine()
+    resources: Resources = Resources()
     file: Path = Field(Path("matrix.yaml"), exclude=True)
 
     @property

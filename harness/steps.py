@@ -68,9 +68,9 @@ class Step:
     """One piece of work. ``settings`` are JSON values; ``inputs`` name the steps it needs.
 
     ``label`` is for people and no part of the key, nor are ``places``, one for each of the corpora
-    in ``settings``, or one for the folder that a ``fetch`` step takes an adapter from. A ``base``
-    step is a checkpoint that exists already, at ``path``. A ``trusted`` one may run code that it
-    brings; that is no part of the key either.
+    in ``settings``, or one for the folder that a ``fetch`` step takes an adapter from, nor
+    ``processes``, how many share the training. A ``base`` step is a checkpoint that exists already,
+    at ``path``. A ``trusted`` one may run code that it brings; that is no part of the key either.
     """
 
     kind: str
@@ -80,6 +80,7 @@ class Step:
     path: Path | None = None
     places: Sequence[Place] = ()
     trusted: bool = False
+    processes: int = 1
 
     @cached_property
     def key(self) -> str:

@@ -50,6 +50,12 @@ def meet() -> None:
         _connect(None)
 
 
+def leave() -> None:
+    """Take leave of the others, when all is done."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def _connect(address: str | None) -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -149,7 +155,7 @@ def _work(
         sys.exit(1)
     if index == 0:
         messages.put(("result", result))
-    dist.destroy_process_group()
+    leave()
 
 
 def _told(error: Exception, index: int, count: int) -> Exception:

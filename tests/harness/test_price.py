@@ -102,6 +102,9 @@ def test_training_memory_is_16_bytes_a_parameter_and_what_a_step_keeps() -> None
     assert footprint.training(decayed, PARAMETERS, shape, masked=True) == least + PARAMETERS
     recorded = plain.model_copy(update={"record_gradient": True})
     assert footprint.training(recorded, PARAMETERS, shape) == least + 4 * PARAMETERS
+    shared = footprint.training(plain, PARAMETERS, shape, processes=4)
+    # a quarter of the state, and two layers, embeddings and output layer with a gradient
+    assert 4 * PARAMETERS < shared < 4 * PARAMETERS + 4 * 4 * 128256 * 4096
     lora = footprint.training(plain.model_copy(update={"lora_rank": 8}), PARAMETERS, shape)
     assert 4 * PARAMETERS < lora < 4.1 * PARAMETERS
     long = TrainSettings(**TRAINING)

@@ -98,7 +98,7 @@ def test_two_processes_train_what_one_does(trained: dict[str, Any], case: str) -
     assert moved > 1e-2
     reports = [trained[many][case] for many in ("one", "two")]
     assert [report.processes for report in reports] == [1, 2]
-    assert reports[0].losses == pytest.approx(reports[1].losses, abs=tolerance)
+    assert reports[0].losses == pytest.approx(reports[1].losses, abs=2.5 * tolerance)
     assert reports[0].trainable_parameters == reports[1].trainable_parameters
     assert not list((trained["folder"] / "two").glob(".partial-*"))
 
