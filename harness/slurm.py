@@ -70,7 +70,7 @@ def script(plan: Plan, cluster: Cluster) -> str:
     command = f"{shlex.quote(sys.executable)} -m harness.cli run {shlex.quote(_matrix(plan))}"
     lines = [
         "#!/bin/bash",
-        f"# {plan.matrix.name}: {len(plan.missing_steps)} steps, then the cells; bash submits them.",
+        f"# {plan.matrix.name}: {len(plan.missing_steps)} steps, then the cells. Submit with bash.",
         "# Written by `harness slurm`, which leaves out what is done when it writes this again.",
         "set -euo pipefail",
         f"cd {shlex.quote(os.getcwd())}",
