@@ -131,11 +131,11 @@ def test_a_run_that_was_saved_goes_on_to_the_same_bits(trained: dict[str, Any]) 
     )
     assert same_bits(resumed, whole)
     assert not same_bits(begun, whole)
-    # each process saved its part of the state, about half of it
+    # each process saved its part of the state, about half of it (the first also what is no tensor)
     for what in ("pytorch_model_fsdp_0", "optimizer_0"):
         found = trained["folder"].glob(f"scratch/2-processes/checkpoint-3/{what}/*.distcp")
         sizes = [file.stat().st_size for file in found]
-        assert len(sizes) == 2 and max(sizes) < 1.5 * min(sizes)
+        assert len(sizes) == 2 and max(sizes) < 0.7 * sum(sizes)
 
 
 @pytest.mark.parametrize(
