@@ -132,7 +132,7 @@ def _print_failures(console: Console, failures: Mapping[str, str]) -> None:
 
 def _make_step(matrix: "Matrix", key: str) -> None:
     from harness.failed import failed
-    from harness.interrupt import told_to_go_on
+    from harness.interrupt import raised_signals, told_to_go_on
     from harness.one_step import find, make
     from harness.plan import make_plan
 
@@ -141,7 +141,7 @@ def _make_step(matrix: "Matrix", key: str) -> None:
     planned = make_plan(matrix)
     step = find(planned, key)
     try:
-        with told_to_go_on():
+        with told_to_go_on(), raised_signals():
             made = make(planned, step, _tenths)
     except InputError:
         raise

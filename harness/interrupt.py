@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,12 +45,29 @@ def heeded_signals() -> Iterator[Stop]:
     def ask(number: int, _: Any) -> None:
         stop.number = number
 
+    with _handled(ask):
+        yield stop
+
+
+@contextmanager
+def raised_signals() -> Iterator[None]:
+    """Until the block ends, SIGNALS raise Interrupted: what is half done is removed on the way."""
+
+    def ask(number: int, _: Any) -> None:
+        raise Interrupted(number)
+
+    with _handled(ask):
+        yield
+
+
+@contextmanager
+def _handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
     # a job in the background ignores Ctrl-C, and goes on doing so
     heeded = [number for number, usual in SIGNALS.items() if signal.getsignal(number) == usual]
     for number in heeded:
-        signal.signal(number, ask)
+        signal.signal(number, handler)
     try:
-        yield stop
+        yield
     finally:
         for number in heeded:
             signal.signal(number, SIGNALS[number])

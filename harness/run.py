@@ -97,7 +97,7 @@ def run(
         run_id = _begin(store, matrix)
         status = "interrupted"
         live = LiveStatus(home(), matrix.name, run_id)
-        threads = workers or worker_count(len(left.steps))
+        threads = workers or worker_count(len(left.steps), matrix.resources.processes)
         with (
             start_workers(threads, max(1, machine.cores() // threads)) as pool,
             start_engine(matrix.engine) as engine,
@@ -305,9 +305,12 @@ def _require_reachable(plan: Plan) -> None:
                 located(corpus["source"]["dataset"], corpus["source"]["revision"])
 
 
-def worker_count(steps: int) -> int:
-    """How many steps to make side by side: as cores and memory allow, one on a GPU."""
+def worker_count(steps: int, processes: int = 1) -> int:
+    """How many steps to make side by side: as cores and memory allow, one on a GPU.
+
+    ``processes`` share each training.
+    """
     if machine.gpus():
         return 1  # one training run fills a GPU
     by_memory = int(psutil.virtual_memory().available // WORKER_MEMORY)
-    return max(1, min(machine.cores(), by_memory, steps))
+    return max(1, min(machine.cores() // processes, by_memory // processes, steps))

@@ -83,7 +83,7 @@ def run(
             return {}
         _require_fit(matrix, lanes)
         try:
-            workers = workers or worker_count(len(lanes))
+            workers = workers or worker_count(len(lanes), matrix.resources.processes)
             return _search(matrix, lanes, store, console, workers, stop)
         finally:
             store.snapshot(now=True)

@@ -105,7 +105,9 @@ def launch(function: Callable[..., Any], count: int, *args: Any, report: Report 
 
     Raises:
         InputError: more processes than there are GPUs, where there are any; or a process raised it.
-        RuntimeError: a process failed otherwise, or was killed.
+        ChildProcessError: a process was killed.
+        MemoryError: one had too little memory.
+        RuntimeError: one failed otherwise.
     """
     if torch.cuda.is_available() and count > torch.cuda.device_count():
         raise InputError(
@@ -163,7 +165,9 @@ def _told(error: Exception, index: int, count: int) -> Exception:
     if isinstance(error, InputError):
         return error
     first = next(iter(str(error).splitlines()), "")
-    told = RuntimeError(f"process {index + 1} of {count}: {type(error).__name__}: {first}")
+    short = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    kind = MemoryError if short else RuntimeError
+    told = kind(f"process {index + 1} of {count}: {type(error).__name__}: {first}")
     told.add_note("".join(traceback.format_exception(error)))
     return told
 
@@ -181,7 +185,7 @@ def _follow(
             failed = error
         if isinstance(failed, ProcessExitedException) and failed.signal_name:
             count = len(processes.processes)
-            raise RuntimeError(
+            raise ChildProcessError(
                 f"process {failed.error_index + 1} of {count} was ended by {failed.signal_name}; "
                 "was there memory enough?"
             )

@@ -25,8 +25,6 @@ def writes_while_another(fails: str, out: Path, report: Callable[..., None] | No
         dist.barrier()
         if fails == "input":
             raise InputError("corpus.txt: there is no such file")
-        if fails == "fault":
-            raise ValueError("first line\nsecond line")
         if fails == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(600)

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from maec import train as train_module
-from maec.distributed import launch, rank
+from maec.distributed import _told, launch, rank
 from maec.errors import InputError
 from maec.train import train
 
@@ -142,8 +142,11 @@ def test_a_run_that_was_saved_goes_on_to_the_same_bits(trained: dict[str, Any]) 
     ("fails", "kind", "message"),
     [
         ("input", InputError, "corpus.txt: there is no such file"),
-        ("fault", RuntimeError, "process 2 of 2: ValueError: first line"),
-        ("killed", RuntimeError, "process 2 of 2 was ended by SIGKILL; was there memory enough?"),
+        (
+            "killed",
+            ChildProcessError,
+            "process 2 of 2 was ended by SIGKILL; was there memory enough?",
+        ),
     ],
 )
 def test_when_one_process_fails_the_other_ends_and_leaves_nothing(
@@ -156,6 +159,14 @@ def test_when_one_process_fails_the_other_ends_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
     with pytest.raises(ProcessLookupError):
         os.kill(others[0], 0)
+
+
+def test_what_went_wrong_is_told_in_one_line() -> None:
+    for raised, kind in ((ValueError, RuntimeError), (torch.OutOfMemoryError, MemoryError)):
+        told = _told(raised("first line\nsecond line"), 1, 2)
+        assert type(told) is kind
+        assert str(told) == f"process 2 of 2: {raised.__name__}: first line"
+        assert "second line" in "".join(told.__notes__)
 
 
 def test_an_interrupt_here_ends_all_processes(tmp_path: Path) -> None:
