@@ -1,8 +1,9 @@
-"""The command line: ``maec merge``, ``extract``, ``inspect``, ``push`` and ``pull``."""
+"""The command line: ``maec train``, ``merge``, ``extract``, ``inspect``, ``push`` and ``pull``."""
 
 from __future__ import annotations
 
 import json
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,7 @@ from maec.errors import InputError
 from maec.hub import as_source
 from maec.recipe import ALPHA, BETA, K1
 from maec.size import MEMORY, as_bytes
-from maec.visible import visible
+from maec.visible import one_line, visible
 
 app = typer.Typer(
     name="maec",
@@ -80,6 +81,47 @@ def merge(
 
     run_merge(loaded, out, memory=limit, device=device, track=bar)
     typer.echo(f"{out}: done; how it was made is in README.md, `maec inspect {out}` shows more")
+
+
+@app.command()
+def train(
+    training: Annotated[
+        Path, typer.Argument(metavar="TRAINING", help="YAML file; see the README.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="New folder for the result.")],
+    processes: Annotated[
+        int, typer.Option(min=1, help="That share it on this machine, one a GPU; not torchrun's.")
+    ] = 1,
+) -> None:
+    """Train the checkpoint that TRAINING names on text: all of it, LoRA or key neurons alone."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported
+    from maec.training import load_training, run
+
+    loaded = load_training(training)  # before torch is imported: mistakes show at once
+    from maec.distributed import launch, leave, rank, size
+    from maec.folder import require_new
+
+    require_new(out)
+    if processes == 1 or size() > 1:
+        report = run(loaded, out, _log)
+        leave()
+    else:
+        try:
+            report = launch(run, processes, loaded, out, report=_log)
+        except (RuntimeError, MemoryError) as error:  # in one of them, and told in one line
+            typer.echo(f"maec: {one_line(error)}", err=True)
+            raise typer.Exit(1) from error
+    if rank() == 0:
+        typer.echo(
+            f"{out}: done; {report.tokens} tokens in {report.seconds:.0f} s, "
+            f"{report.trainable_parameters} of {report.parameters} parameters trained"
+        )
+
+
+def _log(step: int, steps: int, loss: float) -> None:
+    """A hundred lines at most of how far a training is."""
+    if step * 100 // steps > (step - 1) * 100 // steps:
+        typer.echo(f"step {step} of {steps}: loss {loss:.4f}", err=True)
 
 
 @app.command()
