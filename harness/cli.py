@@ -167,8 +167,9 @@ def slurm(
     partition: Annotated[str | None, typer.Option(help="Of the cluster.")] = None,
     gpus_per_task: Annotated[
         int | None,
-        typer.Option(min=0, help="Of each training; by default the processes that share it."),
+        typer.Option(min=0, help="Of each training, on each node; by default its processes."),
     ] = None,
+    nodes: Annotated[int, typer.Option(min=1, help="Of each training.")] = 1,
     sbatch: Annotated[
         list[str] | None,
         typer.Option(metavar="OPTION", help="Another option of sbatch, such as --account=me."),
@@ -186,7 +187,7 @@ def slurm(
 
     planned = make_plan(load_matrix(matrix))
     gpus = planned.matrix.resources.processes if gpus_per_task is None else gpus_per_task
-    text = script(planned, Cluster(gpus, partition, sbatch or (), gpu, utilisation))
+    text = script(planned, Cluster(gpus, nodes, partition, sbatch or (), gpu, utilisation))
     if out is None:
         print(text, end="")
         return

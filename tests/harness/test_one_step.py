@@ -192,10 +192,14 @@ def test_an_array_holds_what_may_be_made_side_by_side() -> None:
 
 def test_jobs_ask_for_what_the_plan_is_priced_at(home: Path) -> None:
     plan = planned(resources={"processes": 4}, methods=["tv"], languages=["es"])
-    text = script(plan, Cluster(gpus=4, options=("--account=me and mine",)))
-    trained, merged, run = (line for line in text.splitlines() if "=$(submit" in line)
-    assert "--gpus-per-task=4" in trained and "--time=0:30:00" in trained and "--mem=" in trained
-    assert "gpus" not in merged and "time" not in merged
-    assert "--gpus-per-task=1" in run
-    assert "'--account=me and mine'" in text
-    assert subprocess.run(["bash", "-n"], input=text, text=True).returncode == 0
+    for nodes, tasks in ((1, "--ntasks=1"), (2, "--nodes=2 --ntasks-per-node=1")):
+        text = script(plan, Cluster(gpus=4, nodes=nodes, options=("--account=me and mine",)))
+        trained, merged, run = (line for line in text.splitlines() if "=$(submit" in line)
+        assert f"{tasks} --gpus-per-task=4 --mem=" in trained and "--time=0:30:00" in trained
+        assert "--ntasks=1 --mem=" in merged and "--time" not in merged
+        assert "--ntasks=1 --gpus-per-task=1" in run
+        started = [line for line in text.splitlines() if "--step" in line]
+        assert "--nproc-per-node=4 " in started[0] and "torch" not in started[1]
+        assert started[0].startswith("srun ") is (nodes == 2)
+        assert "'--account=me and mine'" in text
+        assert subprocess.run(["bash", "-n"], input=text, text=True).returncode == 0
