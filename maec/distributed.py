@@ -1,6 +1,6 @@
 """Several processes that do one piece of work together, one a GPU where there are GPUs.
 
-torchrun, ``accelerate launch`` and Slurm start them themselves and say in the environment, under
+torchrun and ``accelerate launch`` start them themselves and say in the environment, under
 torchrun's names, which one each is. :func:`launch` starts them on this machine.
 """
 
