@@ -135,6 +135,7 @@ def _make_step(matrix: "Matrix", key: str) -> None:
     from harness.interrupt import raised_signals, told_to_go_on
     from harness.one_step import find, make
     from harness.plan import make_plan
+    from maec.errors import InputError
 
     if sys.flags.hash_randomization:  # merges follow it, and it is settled when Python starts
         os.execve(sys.executable, sys.orig_argv, {**os.environ, "PYTHONHASHSEED": "0"})

@@ -176,29 +176,30 @@ def _follow(
     processes: ProcessContext, messages: SimpleQueue[tuple[str, Any]], report: Report | None
 ) -> Any:
     """Pass reports on until all processes ended."""
-    over, results = False, []
+    over, results, errors = False, [], []
     while not over:
         failed = None
         try:
             over = processes.join(timeout=0.2, grace_period=GRACE)
         except Exception as error:  # of torch; what went wrong is among the messages
             failed = error
+        while not messages.empty():
+            kind, value = messages.get()
+            if kind == "error":
+                errors.append(value)
+            elif kind == "result":
+                results.append(value)
+            elif report:
+                report(*value)
         if isinstance(failed, ProcessExitedException) and failed.signal_name:
+            # others may have failed, too, for want of it
             count = len(processes.processes)
             raise ChildProcessError(
                 f"process {failed.error_index + 1} of {count} was ended by {failed.signal_name}; "
                 "was there memory enough?"
             )
-        while not messages.empty():
-            kind, value = messages.get()
-            if kind == "error":
-                raise value
-            if kind == "result":
-                results.append(value)
-            elif report:
-                report(*value)
-        if failed:
-            raise failed
+        if errors or failed:
+            raise next(iter(errors), failed)
     if not results:
         raise RuntimeError("the processes were interrupted")
     return results[0]

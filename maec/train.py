@@ -24,6 +24,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -138,9 +139,13 @@ def train(
     blocks = from_first(_read_blocks(tokenizer, documents, settings) if rank() == 0 else None)
     if not len(blocks):
         raise InputError(f"{start}: there is no text to train on; give at least one document")
-    model = AutoModelForCausalLM.from_pretrained(
-        start, dtype=torch.float32, trust_remote_code=trust_remote_code
+    fresh = partial(
+        AutoModelForCausalLM.from_pretrained,
+        start,
+        dtype=torch.float32,
+        trust_remote_code=trust_remote_code,
     )
+    model = fresh()
     model.config.use_cache = False
     if settings.lora_rank is not None:
         model = _with_lora(model, settings.lora_rank)
@@ -171,7 +176,7 @@ def train(
         seconds = time.monotonic() - began
 
     lora = settings.lora_rank is not None
-    values = _merged(trainer.model, start, settings) if lora else trainer.model.state_dict()
+    values = _merged(trainer.model, fresh, settings) if lora else trainer.model.state_dict()
     _write(out, base, values, settings.dtype, gradient)
     return TrainReport(
         tokens=settings.steps * settings.batch_size * settings.sequence_length,
@@ -456,7 +461,9 @@ def _with_lora(model: PreTrainedModel, rank: int) -> Any:
     return get_peft_model(model, config)
 
 
-def _merged(trained: Any, start: Path, settings: TrainSettings) -> Mapping[str, torch.Tensor]:
+def _merged(
+    trained: Any, fresh: Callable[[], PreTrainedModel], settings: TrainSettings
+) -> Mapping[str, torch.Tensor]:
     """The tensors with their adapters merged in; of several processes, in the first alone."""
     if size() == 1:
         return trained.merge_and_unload().state_dict()
@@ -466,8 +473,7 @@ def _merged(trained: Any, start: Path, settings: TrainSettings) -> Mapping[str, 
     if rank() > 0:
         return {}
     # peft merges whole layers
-    model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
-    model = _with_lora(model, settings.lora_rank)
+    model = _with_lora(fresh(), settings.lora_rank)
     model.load_state_dict(adapters, strict=False)
     return model.merge_and_unload().state_dict()
 
