@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
@@ -25,8 +26,9 @@ from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException
 
 from maec.errors import InputError
 
-GRACE = 5.0
-"""Seconds that processes have to tidy up after one of them failed."""
+GRACE = 3.0
+"""Seconds that processes have to tidy up after one of them failed; whoever ends the one that
+started them may give it 5."""
 
 PATIENCE = timedelta(hours=2)
 """How long a process waits for another, which may be writing a large model."""
@@ -208,7 +210,9 @@ def _follow(
 def _end(processes: ProcessContext) -> None:
     for process in processes.processes:
         process.terminate()
+    ended = time.monotonic() + GRACE
     for process in processes.processes:
-        process.join(GRACE)
+        # one that waits for another heeds no signal but the last
+        process.join(max(0.0, ended - time.monotonic()))
         process.kill()
         process.join()
