@@ -89,16 +89,11 @@ def price(plan: Plan, gpu: str = DEFAULT_GPU, utilisation: float = UTILISATION) 
     Raises:
         InputError: no such GPU, or a utilisation outside (0, 1].
     """
-    if gpu not in GPUS:
-        raise InputError(
-            f"--gpu: '{gpu}' is unknown{nearest(gpu, GPUS)} (known: {', '.join(GPUS)})"
-        )
-    if not 0 < utilisation <= 1:
-        raise InputError(f"--utilisation: {utilisation}; give a share in (0, 1]")
-    priced = _Prices(plan, GPUS[gpu], utilisation)
+    priced = Prices(plan, gpu, utilisation)
     rows = [priced.step(step) for step in plan.steps]
     left = {step.key for step in plan.missing_steps}
-    wanted = [*(row for row in rows if row["key"] in left), *priced.evaluations()]
+    evaluations = [priced.evaluation(cell) for cell in asked(plan.missing_cells)]
+    wanted = [*(row for row in rows if row["key"] in left), *evaluations]
     # the sorting is stable: trainings stay in the order of the plan
     names = sorted(dict.fromkeys(row["group"] for row in wanted), key=_place)
     return {
@@ -113,16 +108,28 @@ def price(plan: Plan, gpu: str = DEFAULT_GPU, utilisation: float = UTILISATION) 
     }
 
 
-class _Prices:
-    """Prices of steps and evaluations of one plan."""
+class Prices:
+    """Prices of steps and evaluations of one plan.
 
-    def __init__(self, plan: Plan, gpu: Gpu, utilisation: float) -> None:
+    Raises:
+        InputError: as :func:`price`.
+    """
+
+    def __init__(self, plan: Plan, gpu: str, utilisation: float) -> None:
+        if gpu not in GPUS:
+            raise InputError(
+                f"--gpu: '{gpu}' is unknown{nearest(gpu, GPUS)} (known: {', '.join(GPUS)})"
+            )
+        if not 0 < utilisation <= 1:
+            raise InputError(f"--utilisation: {utilisation}; give a share in (0, 1]")
         self._plan = plan
-        self._speed = {d: gpu.peak(d) * utilisation * 3600 for d in footprint.BYTES}
+        self._speed = {d: GPUS[gpu].peak(d) * utilisation * 3600 for d in footprint.BYTES}
         self._parameters = parameters(plan, known_numel)
         self._written = sizes(plan.steps, self._parameters)
         self._base = bases(plan)
         self._shapes = {base.key: _shape(plan, base) for base in self._distinct()}
+        self._counted: dict[Task, tuple[int | None, int]] = {}
+        self._fetched: set[str] = set()
 
     def _distinct(self) -> Iterable[Step]:
         return {base.key: base for base in self._base.values()}.values()
@@ -153,31 +160,33 @@ class _Prices:
             "gpu_hours": None if flops is None else flops / self._speed[dtype],
         }
 
-    def evaluations(self) -> list[Row]:
-        """One row for each task that each model has yet to be asked."""
-        asked: dict[tuple[str, str], Cell] = {}
-        for cell in self._plan.missing_cells:
-            asked.setdefault((cell.model.key, str(cell.task.key or cell.task.name)), cell)
+    def parameters(self, step: Step) -> int | None:
+        """Of the base that a step belongs to."""
+        return self._parameters[step.key]
+
+    def evaluation(self, cell: Cell) -> Row:
+        """A row for the questions that a cell asks its model; their download is that of the first
+        model that is asked them."""
         engine = self._plan.matrix.engine
-        rows, limit = [], self._plan.matrix.items
-        fetched: set[str] = set()
-        for cell in asked.values():
-            number, sizes = self._parameters[cell.base.key], _question_bytes(cell.task, limit)
-            tokens = _tokens(cell.task, sizes) if sizes else None
-            here = bool(cell.task.docs) or cell.task.name in fetched
-            fetched.add(cell.task.name)
-            flops = None if number is None or tokens is None else 2 * number * tokens
-            rows.append(
-                {
-                    "group": "evaluation",
-                    "download": 0 if here else sum(sizes) or None,
-                    "disk": 0,
-                    "gpu_memory": footprint.serving(engine, number, self._shapes[cell.base.key]),
-                    "flops": flops,
-                    "gpu_hours": None if flops is None else flops / self._speed[engine.dtype],
-                }
-            )
-        return rows
+        number, (tokens, size) = self._parameters[cell.base.key], self._asked(cell.task)
+        here = bool(cell.task.docs) or cell.task.name in self._fetched
+        self._fetched.add(cell.task.name)
+        flops = None if number is None or tokens is None else 2 * number * tokens
+        return {
+            "group": "evaluation",
+            "download": 0 if here else size or None,
+            "disk": 0,
+            "gpu_memory": footprint.serving(engine, number, self._shapes[cell.base.key]),
+            "flops": flops,
+            "gpu_hours": None if flops is None else flops / self._speed[engine.dtype],
+        }
+
+    def _asked(self, task: Task) -> tuple[int | None, int]:
+        """Tokens and bytes of a task's questions, counted once for all models."""
+        if task not in self._counted:
+            sizes = _question_bytes(task, self._plan.matrix.items)
+            self._counted[task] = (_tokens(task, sizes) if sizes else None, sum(sizes))
+        return self._counted[task]
 
     def _download(self, step: Step) -> int | None:
         if step.kind == "fetch" and "model" in step.settings:
@@ -215,6 +224,14 @@ class _Prices:
                 processes=step.processes,
             )
         return None if step.kind == "pretrain" else 0
+
+
+def asked(cells: Iterable[Cell]) -> list[Cell]:
+    """One cell for each task that each model is asked, by whatever name it stands in a matrix."""
+    found: dict[tuple[str, str], Cell] = {}
+    for cell in cells:
+        found.setdefault((cell.model.key, str(cell.task.key or cell.task.name)), cell)
+    return list(found.values())
 
 
 def trained_tokens(training: Mapping[str, Any]) -> int:

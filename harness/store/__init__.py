@@ -15,6 +15,7 @@ from harness.store.read import (
     reader,
     runs,
     scores,
+    timings,
     trials,
 )
 from harness.store.source import Source, find_release, sources
@@ -34,6 +35,7 @@ __all__ = [
     "runs",
     "scores",
     "sources",
+    "timings",
     "trials",
     "writer",
 ]

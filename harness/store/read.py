@@ -65,6 +65,38 @@ def manifests(keys: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {key: json.loads(manifest) for key, manifest in found}
 
 
+def timings() -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """When things were done, in seconds since 1970: artifacts, evaluated models, runs.
+
+    Artifacts: key, kind, role (the first word of the label), began, ended, bytes, tokens and
+    parameters (both None but of trainings). Models, a row for each time that one was evaluated, in
+    order: run, model, tasks (their seconds by name), items, ended. Runs, oldest first: run, began,
+    ended (None while it runs), start_seconds of the engine.
+    """
+    artifacts = """
+        SELECT key, kind, split_part(label, ' ', 1) AS role, ended - seconds AS began, ended,
+               bytes, tokens, parameters
+        FROM (SELECT key, kind, label, epoch((manifest ->> '$.created')::TIMESTAMPTZ) AS ended,
+                     (manifest ->> '$.seconds')::DOUBLE AS seconds,
+                     (manifest ->> '$.bytes')::BIGINT AS bytes,
+                     (manifest ->> '$.tokens')::BIGINT AS tokens,
+                     (manifest ->> '$.parameters')::BIGINT AS parameters FROM artifacts)
+    """
+    models = """
+        SELECT run_id AS run, model_key AS model, map_from_entries(list((task, seconds))) AS tasks,
+               sum(n)::BIGINT AS items, epoch(max(created)) AS ended
+        FROM cells GROUP BY ALL ORDER BY ended
+    """
+    runs = """
+        SELECT run_id AS run, epoch(started) AS began, epoch(finished) AS ended,
+               (engine ->> '$.start_seconds')::DOUBLE AS start_seconds FROM runs ORDER BY started
+    """
+    with reader() as connection:
+        if connection is None:
+            return [], [], []
+        return tuple(_dicts(connection.execute(query)) for query in (artifacts, models, runs))
+
+
 def scores(keys: Sequence[str]) -> pd.DataFrame:
     """The cells with these keys, one row each, ``known`` and ``new`` means among them.
 
@@ -161,13 +193,16 @@ def runs(matrix: str, path: Path | None = None) -> list[dict[str, Any]]:
     with reader(path) as connection:
         if connection is None:
             return []
-        found = connection.execute(query, [matrix])
-        names = [column[0] for column in found.description]
-        rows = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+        rows = _dicts(connection.execute(query, [matrix]))
     for row in rows:
         for name in ("matrix_file", "versions", "hardware", "engine"):
             row[name] = json.loads(row[name]) if row[name] else None
     return rows
+
+
+def _dicts(found: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    names = [column[0] for column in found.description]
+    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
 def overview() -> dict[str, Any] | None:
