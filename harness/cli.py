@@ -46,18 +46,39 @@ def plan(
     utilisation: Annotated[
         float, typer.Option(help="Share of the GPU's peak that is reached.")
     ] = 0.4,
+    nodes: Annotated[int, typer.Option(min=1, help="Simulate so many nodes.")] = 1,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="Simulate the schedule: GPUs a node.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Simulate the schedule here, without a GPU.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what is done, what is missing and what that takes; does nothing, asks no network."""
     from harness.plan import make_plan
     from harness.price import assumptions, price
     from harness.price_table import table
+    from harness.simulate_table import Simulation
     from harness.spec import load_matrix
 
+    if workers is not None and (gpus is not None or nodes > 1):
+        raise InputError(
+            "--workers: this machine without a GPU; leave it out, or --nodes and --gpus"
+        )
+    if nodes > 1 and gpus is None:
+        raise InputError(f"--nodes: {nodes}; say with --gpus how many GPUs each has")
     planned = make_plan(load_matrix(matrix))
     summary, found = planned.summary(), price(planned, gpu, utilisation)
+    simulated = None
+    if gpus is not None:
+        simulated = Simulation.on_gpus(planned, gpu, utilisation, nodes, gpus)
+    elif workers is not None:
+        simulated = Simulation.on_this_machine(planned, workers)
     if as_json:
-        print(visible(json.dumps({**summary, "price": found}, indent=1, ensure_ascii=False)))
+        more = {"simulated": simulated.found} if simulated else {}
+        told = json.dumps({**summary, "price": found, **more}, indent=1, ensure_ascii=False)
+        print(visible(told))
         return
     console = Console()
     missing = summary["missing"]
@@ -66,6 +87,10 @@ def plan(
     elif missing["cells"]:
         console.print(table(summary["matrix"], found))
         for line in assumptions(planned, found):
+            console.print(f"[dim]{escape(line)}[/dim]", highlight=False)
+    if simulated and missing["cells"]:
+        console.print(*simulated.tables())
+        for line in simulated.assumptions():
             console.print(f"[dim]{escape(line)}[/dim]", highlight=False)
     console.print(
         f"{missing['steps']} of {len(summary['steps'])} steps and {missing['cells']} of "

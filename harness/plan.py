@@ -4,7 +4,7 @@ Nothing runs here, and neither torch nor vLLM is imported: planning costs a frac
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from harness import artifacts, methods, store, tasks, world
 from harness.identity import digest, identity
-from harness.parts import Given, Parts
+from harness.parts import Parts
 from harness.spec import Matrix, MethodEntry
 from harness.steps import Step, missing
 from harness.tasks import Task
@@ -90,9 +90,13 @@ class Plan:
             {
                 "model": fingerprint,
                 "task": cell.task.identity(),
-                "engine": identity(self.matrix.engine),
+                "engine": self._engine,
             }
         )
+
+    @cached_property
+    def _engine(self) -> dict[str, Any]:
+        return identity(self.matrix.engine)
 
     @cached_property
     def missing_cells(self) -> list[Cell]:
@@ -137,10 +141,11 @@ class Plan:
                     "language": cell.language,
                     "seed": cell.seed,
                     "task": cell.task.name,
-                    "key": self.key(cell),
-                    "state": "done" if self.key(cell) in self.scored else "missing",
+                    "key": key,
+                    "state": "done" if key in self.scored else "missing",
                 }
                 for cell in self.cells
+                for key in [self.key(cell)]
             ],
             "missing": {"steps": len(self.missing_steps), "cells": len(self.missing_cells)},
         }
@@ -164,13 +169,12 @@ def make_plan(matrix: Matrix, wanted: Callable[[Cell], bool] | None = None) -> P
 
 
 def _cells(matrix: Matrix, variant: str) -> Iterator[Cell]:
-    base = world.base_step(matrix)
-    given = world.given(matrix, base)
+    parts = shared_parts(matrix)
     questions = _questions(matrix)
     for entry in matrix.methods:
         method = methods.load(entry.name)
         for seed, ability, language in product(matrix.seeds, matrix.abilities, matrix.columns):
-            model = model_step(matrix, base, given, entry, ability, language, seed)
+            model = model_step(matrix, parts, entry, ability, language, seed)
             for asked, task in questions[ability, language].items():
                 yield Cell(
                     variant=variant,
@@ -181,25 +185,19 @@ def _cells(matrix: Matrix, variant: str) -> Iterator[Cell]:
                     asked=asked,
                     language=language,
                     seed=seed,
-                    base=base,
+                    base=parts.base,
                     model=model,
                     task=task,
                 )
 
 
 def model_step(
-    matrix: Matrix,
-    base: Step,
-    given: Given,
-    entry: MethodEntry,
-    ability: str,
-    language: str,
-    seed: int,
+    matrix: Matrix, parts: Parts, entry: MethodEntry, ability: str, language: str, seed: int
 ) -> Step:
-    """What makes the model that a method's entry sends into a cell."""
+    """What makes the model that a method's entry sends into a cell; of the shared ``parts``."""
     everything = entry.scope == "everything"
     return methods.load(entry.name).model(
-        _parts(matrix, base, given, seed, _languages(matrix, entry.scope, language)),
+        replace(parts, seed=seed, languages=_languages(matrix, entry.scope, language)),
         matrix.abilities if everything else [ability],
         entry.for_ability(ability),
     )
@@ -233,21 +231,25 @@ def _languages(matrix: Matrix, scope: str, language: str) -> tuple[str, ...]:
     return () if language == matrix.pivot else (language,)
 
 
-def _parts(
-    matrix: Matrix, base: Step, given: Given, seed: int, languages: tuple[str, ...]
-) -> Parts:
+def shared_parts(matrix: Matrix) -> Parts:
+    """What all models of a matrix are made of, without languages and with seed 0.
+
+    Raises:
+        InputError: the base or a checkpoint that stands for a trained one cannot be used.
+    """
+    base = world.base_step(matrix)
     return Parts(
         base=base,
         pivot=matrix.pivot,
-        languages=languages,
+        languages=(),
         documents=_budget(matrix, matrix.documents),
         training=matrix.training,
-        seed=seed,
+        seed=0,
         generator=world.generator,
         where=str(matrix.file),
         tokens=_budget(matrix, matrix.tokens),
         text=finder(matrix),
-        given=given,
+        given=world.given(matrix, base),
         processes=matrix.resources.processes,
     )
 

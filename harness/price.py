@@ -164,6 +164,17 @@ class Prices:
         """Of the base that a step belongs to."""
         return self._parameters[step.key]
 
+    def weights(self, base: Step) -> int:
+        """Bytes of a model in an engine; 0 where they are unknown."""
+        return footprint.BYTES[self._plan.matrix.engine.dtype] * (self.parameters(base) or 0)
+
+    def bytes(self, step: Step) -> int:
+        """Of what a step makes or, a base, is; 0 where they are unknown."""
+        number = self.parameters(step) or 0
+        if step.kind == "fetch" and "model" in step.settings:
+            return STORED * number
+        return self._written[step.key] or 0
+
     def evaluation(self, cell: Cell) -> Row:
         """A row for the questions that a cell asks its model; their download is that of the first
         model that is asked them."""
@@ -329,9 +340,9 @@ def _sum(rows: Iterable[Row], group: str | None = None) -> dict[str, Any]:
     }
 
 
-def gpus_needed(found: Mapping[str, Any], memory: float) -> int:
-    """How many GPUs have so much memory between them."""
-    return max(1, -(-int(memory) // int(found["gpu_memory"])))
+def gpus_needed(memory: float, each: float) -> int:
+    """How many GPUs with ``each`` bytes have so much memory between them."""
+    return max(1, -(-int(memory) // int(each)))
 
 
 def assumptions(plan: Plan, found: Mapping[str, Any]) -> list[str]:

@@ -26,7 +26,7 @@ def table(name: str, found: Mapping[str, Any]) -> Table:
 
 def _cells(figures: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     def memory(nbytes: float) -> str:
-        count = gpus_needed(found, nbytes)
+        count = gpus_needed(nbytes, found["gpu_memory"])
         return decimal(round(nbytes)) + (f" ({count} GPUs)" if count > 1 else "")
 
     return [

@@ -92,9 +92,7 @@ def _evaluations(
     return found
 
 
-def _worker_start(
-    run: Mapping[str, Any], artifacts: Sequence[Mapping[str, Any]]
-) -> list[Interval]:
+def _worker_start(run: Mapping[str, Any], artifacts: Sequence[Mapping[str, Any]]) -> list[Interval]:
     """Until the first steps of a run began, once for each that began before one had ended."""
     own = [row for row in artifacts if run["began"] <= row["began"] <= (run["ended"] or 0.0)]
     first = min((row["ended"] for row in own), default=0.0)

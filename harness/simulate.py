@@ -29,8 +29,9 @@ from harness.policy import (
 class Resources:
     """``nodes`` with ``gpus``, ``slots`` and ``memory`` (bytes) each.
 
-    A slot does one job that needs no GPU. All that runs shares ``cores``, one each while they last,
-    with ``others``, processes that are none of ours; on a cluster nothing is shared.
+    A slot does one job that needs no GPU; it starts with its first one, which takes ``slot_start``
+    seconds. All that runs shares ``cores``, one each while they last, with ``others``, processes
+    that are none of ours; on a cluster nothing is shared.
     """
 
     nodes: int = 1
@@ -39,13 +40,14 @@ class Resources:
     memory: float = math.inf
     cores: float = math.inf
     others: float = 0.0
+    slot_start: float = 0.0
 
 
 @dataclass(frozen=True)
 class Span:
     """What was where from ``start`` to ``end`` (seconds): a job, ready after ``overhead`` of them.
 
-    The overhead is the start of an engine, or the switch of its weights, or both.
+    The overhead is the start of a slot or an engine, and the switch of the engine's weights.
     """
 
     job: Job
@@ -146,6 +148,7 @@ class _Simulation:
         self._nodes = [
             Node(resources.gpus, resources.slots, resources.memory) for _ in range(resources.nodes)
         ]
+        self._slots_started = [0] * resources.nodes
         self._now = self._clock = 0.0
         self._running: list[tuple[float, int, _Run]] = []
         self._engines: list[Engine] = []  # those that wait
@@ -194,13 +197,13 @@ class _Simulation:
 
     def _end(self, run: _Run) -> None:
         self.spans.append(Span(run.job, run.place, run.start, self._now, run.overhead))
-        if run.engine is None:
-            self._free(run.place)
-            if not run.job.gpus:
-                self._nodes[run.place[0][0]].slots += 1
-            self._nodes[run.place[0][0]].memory += run.job.memory
-        else:
+        if run.engine is not None:
             self._wait(run.engine, waits=True)
+        elif run.job.gpus:
+            self._free(run.place)
+        else:
+            self._nodes[run.place[0][0]].slots += 1
+            self._nodes[run.place[0][0]].memory += run.job.memory
         opened = []
         for job in self._after[run.job.key]:
             self._missing[job.key] -= 1
@@ -230,11 +233,18 @@ class _Simulation:
             heappop(self._steps[gpus])
             if not self._steps[gpus]:
                 open_kinds.discard(gpus)
-            if not gpus:
-                self._nodes[place[0][0]].slots -= 1
-            self._nodes[place[0][0]].memory -= job.memory
+            overhead = 0.0 if gpus else self._take_slot(job, place[0][0])
             self._take(place)
-            self._start(job, place)
+            self._start(job, place, overhead)
+
+    def _take_slot(self, job: Job, i: int) -> float:
+        """Returns the seconds that the slot takes to start."""
+        node, resources = self._nodes[i], self._resources
+        fresh = resources.slots - node.slots == self._slots_started[i]
+        self._slots_started[i] += fresh
+        node.slots -= 1
+        node.memory -= job.memory
+        return resources.slot_start * fresh
 
     def _place(self, job: Job) -> Place | None:
         if not job.gpus:

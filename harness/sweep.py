@@ -8,10 +8,10 @@ from functools import cached_property
 from itertools import product
 from typing import Any
 
-from harness import methods, tasks, world
+from harness import methods, tasks
 from harness.identity import digest, identity
-from harness.parts import Given
-from harness.plan import model_step
+from harness.parts import Parts
+from harness.plan import model_step, shared_parts
 from harness.spec import Matrix, MethodEntry
 from harness.steps import Step
 from harness.tasks import Task
@@ -29,11 +29,14 @@ class Sweep:
     entry: MethodEntry
     ability: str
     seed: int
-    base: Step
-    given: Given
+    parts: Parts
     space: methods.Space
     start: Mapping[str, Any]
     tasks: Mapping[str, Task]
+
+    @property
+    def base(self) -> Step:
+        return self.parts.base
 
     @cached_property
     def key(self) -> str:
@@ -55,9 +58,7 @@ class Sweep:
             {"name": self.entry.name, "label": self.entry.label, "scope": self.entry.scope, **at}
         )
         return {
-            language: model_step(
-                self.matrix, self.base, self.given, point, self.ability, language, self.seed
-            )
+            language: model_step(self.matrix, self.parts, point, self.ability, language, self.seed)
             for language in self.tasks
         }
 
@@ -127,25 +128,22 @@ def sweeps(
         )
     each = math.ceil(items / len(matrix.languages))
     dev = matrix.on_dev().model_copy(update={"items": each})
-    base = world.base_step(matrix)
-    given = world.given(matrix, base)
+    parts = shared_parts(dev)
     return [
-        _sweep(dev, entry, ability, matrix.seeds[0] if seed is None else seed, base, given)
+        _sweep(dev, entry, ability, matrix.seeds[0] if seed is None else seed, parts)
         for label, entry in entries.items()
         for ability in abilities or matrix.abilities
         if label in names or (not names and methods.load(entry.name).space)
     ]
 
 
-def _sweep(
-    dev: Matrix, entry: MethodEntry, ability: str, seed: int, base: Step, given: Given
-) -> Sweep:
+def _sweep(dev: Matrix, entry: MethodEntry, ability: str, seed: int, parts: Parts) -> Sweep:
     method = methods.load(entry.name)
     own = method.check_parameters(entry.for_ability(ability))
     signature = inspect.signature(method.build).parameters
     # of a checkpoint that is given there is no training to search, and perhaps nothing to subtract
-    settled = TRAINED if ability in given.abilities else ()
-    if settled and ability not in given.pivots:
+    settled = TRAINED if ability in parts.given.abilities else ()
+    if settled and ability not in parts.given.pivots:
         settled = (*settled, "beta")
     space = {name: where for name, where in method.space.items() if name not in settled}
     return Sweep(
@@ -153,8 +151,7 @@ def _sweep(
         entry=entry,
         ability=ability,
         seed=seed,
-        base=base,
-        given=given,
+        parts=parts,
         space=space,
         start={name: own.get(name, signature[name].default) for name in space},
         tasks={language: tasks.task(dev, ability, language) for language in dev.languages},

@@ -49,6 +49,7 @@ def finder(matrix: Matrix) -> FindText | None:
     if matrix.corpora is None and (matrix.embedded or not _on_hub(matrix)):
         return None
 
+    @cache
     def find(kind: str, language: str, ability: str | None) -> tuple[Mapping[str, Any], Place]:
         if matrix.corpora is None:
             raise InputError(

@@ -159,14 +159,14 @@ def load(name: str) -> Method:
     Raises:
         InputError: there is no such method, two places have one, or it cannot be loaded.
     """
-    files, found = _files(), _entry_points().get(name, ())
-    if name not in files and not found:
+    own, found = _is_file(name), _entry_points().get(name, ())
+    if not own and not found:
         raise InputError(
             f"unknown method '{name}'{nearest(name, available())} (known: "
             f"{', '.join(available())}; a new one is a file in harness/methods/, or an entry "
             f"point '{GROUP}' of a package)"
         )
-    places = ["harness/methods/"] * (name in files) + [f"package '{e.dist.name}'" for e in found]
+    places = ["harness/methods/"] * own + [f"package '{e.dist.name}'" for e in found]
     if len(places) > 1:
         raise InputError(
             f"method '{name}' is there more than once, in {' and '.join(places)}; rename one, or "
@@ -193,6 +193,11 @@ def packages(names: Iterable[str]) -> dict[str, str]:
 
 def _files() -> list[str]:
     return [path.stem.replace("_", "-") for path in FOLDER.glob("*.py") if path.stem != "__init__"]
+
+
+def _is_file(name: str) -> bool:
+    path = FOLDER / f"{name.replace('-', '_')}.py"
+    return "_" not in name and path.is_file()
 
 
 def _module_name(name: str) -> str:

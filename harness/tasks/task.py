@@ -109,6 +109,10 @@ class Task:
         return [{"name": part.name, "config": part.config} for part in self.parts]
 
     @cached_property
+    def _config_digest(self) -> str:
+        return digest(self._config_of_all)
+
+    @cached_property
     def key(self) -> str | None:
         """Of the task's folder; None while its questions were not fetched."""
         if not self.fetched:
@@ -122,7 +126,7 @@ class Task:
             "name": self.name,
             "version": self.version,
             "data": self.data_fingerprint,
-            "config": digest(self._config_of_all),
+            "config": self._config_digest,
         }
 
     def first(self, count: int) -> "Task":

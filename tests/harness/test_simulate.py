@@ -1,0 +1,212 @@
+"""Schedules: what must hold of any, against bounds that are proven and against all orders."""
+
+import json
+import math
+from collections import Counter
+from itertools import pairwise, permutations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.policy import Job
+from harness.recorded import unshared
+from harness.simulate import Resources, Simulated, simulate
+
+SECONDS = st.integers(1, 40).map(lambda tenths: tenths / 10)
+
+
+@st.composite
+def dags(draw: Any, most: int = 12, gpus: tuple[int, ...] = (1,)) -> list[Job]:
+    """Steps that need earlier ones."""
+    jobs: list[Job] = []
+    for number in range(draw(st.integers(1, most))):
+        needs = (
+            draw(st.sets(st.sampled_from([job.key for job in jobs]), max_size=3)) if jobs else ()
+        )
+        jobs.append(Job(str(number), draw(SECONDS), tuple(needs), draw(st.sampled_from(gpus))))
+    return jobs
+
+
+@st.composite
+def matrices(draw: Any) -> list[Job]:
+    """Steps of all kinds, and questions to what some of them make."""
+    steps = draw(dags(gpus=(0, 1, 2, 4, 6)))
+    asked = []
+    for step in steps:
+        base = draw(st.sampled_from("ab"))
+        costs = {"model": step.key, "base": base, "start": 3.0, "switch": 0.5}
+        for number in range(draw(st.integers(0, 3))):
+            key = f"{step.key} {number}"
+            size = 2 if base == "b" else 1
+            asked.append(Job(key, draw(SECONDS), (step.key,), gpus=size, **costs))
+    return [*steps, *asked]
+
+
+def used(found: Simulated, time: float) -> Counter[tuple[int, str]]:
+    """By node: GPUs and slots in use."""
+    total: Counter[tuple[int, str]] = Counter()
+    for span in found.spans:
+        if span.start <= time < span.end:
+            for node, gpus in span.place:
+                total[node, "gpus"] += gpus
+                total[node, "slots"] += not span.job.gpus
+    return total
+
+
+@settings(deadline=None, max_examples=40)
+@given(matrices())
+def test_nothing_is_used_twice_and_nothing_starts_before_what_it_needs(jobs: list[Job]) -> None:
+    found = simulate(jobs, Resources(nodes=2, gpus=4, slots=2))
+    ended = {span.job.key: span.end for span in found.spans}
+    assert len(found.spans) == len(ended) == len(jobs)
+    for span in found.spans:
+        assert all(span.start >= ended[needed] for needed in span.job.needs)
+        assert span.end - span.start == pytest.approx(span.overhead + span.job.seconds)
+        assert sum(gpus for _, gpus in span.place) == span.job.gpus
+        assert len(span.place) == (1 if span.job.gpus <= 4 else 2)
+        in_use = used(found, span.start)
+        assert all(in_use[node, "gpus"] <= 4 and in_use[node, "slots"] <= 2 for node in (0, 1))
+    gpu_work = sum(job.gpus * job.seconds for job in jobs)
+    assert found.makespan >= max(found.shortest, gpu_work / 8) - 1e-9
+    assert all(before.key in job.needs for before, job in pairwise(found.critical))
+    # whoever asks a model first has switched to it
+    firsts = {span.job.model: span for span in reversed(found.spans) if span.job.model}
+    assert all(span.overhead in (0.5, 3.5) for span in firsts.values())
+
+
+@settings(deadline=None, max_examples=40)
+@given(dags())
+def test_with_gpus_enough_a_schedule_is_as_long_as_its_critical_path(jobs: list[Job]) -> None:
+    longest: dict[str, float] = {}
+    for job in jobs:
+        longest[job.key] = job.seconds + max((longest[key] for key in job.needs), default=0.0)
+    found = simulate(jobs, Resources(gpus=len(jobs)))
+    assert found.makespan == pytest.approx(max(longest.values()))
+    assert found.shortest == pytest.approx(found.makespan)
+
+
+@settings(deadline=None, max_examples=30)
+@given(dags(most=6), st.integers(1, 3))
+def test_a_schedule_is_at_most_graham_s_bound_longer_than_the_best_one(
+    jobs: list[Job], count: int
+) -> None:
+    """Graham 1969: any list schedule on m machines takes at most 2 − 1/m times the best one."""
+    best = min(in_order(order, count) for order in permutations(jobs))
+    found = simulate(jobs, Resources(gpus=count)).makespan
+    assert best - 1e-9 <= found <= (2 - 1 / count) * best + 1e-9
+
+
+def in_order(jobs: tuple[Job, ...], count: int) -> float:
+    """One job after the other as early as can be; some order gives the best schedule there is."""
+    ends: dict[str, float] = {}
+    free = [0.0] * count
+    for job in jobs:
+        if not ends.keys() >= set(job.needs):
+            return math.inf
+        ready = max((ends[key] for key in job.needs), default=0.0)
+        # the latest machine that is free by then leaves the others for what comes
+        machine = max((t for t in free if t <= ready), default=min(free))
+        ends[job.key] = max(ready, machine) + job.seconds
+        free[free.index(machine)] = ends[job.key]
+    return max(ends.values())
+
+
+def test_the_longest_chain_goes_first_whatever_comes_first_in_the_plan() -> None:
+    short = [Job(f"short {n}", 3.0, gpus=1) for n in range(2)]
+    chain = [Job("first", 1.0, gpus=1), Job("second", 6.0, ("first",), gpus=1)]
+    assert simulate([*short, *chain], Resources(gpus=2)).makespan == 7
+
+
+def asked(model: str, count: int, base: str = "base", gpus: int = 1, switch: float = 1.0) -> list:
+    return [
+        Job(f"{model} {n}", 2.0, gpus=gpus, model=model, base=base, start=10.0, switch=switch)
+        for n in range(count)
+    ]
+
+
+def test_an_engine_keeps_its_model_and_only_another_base_needs_another_engine() -> None:
+    found = simulate([*asked("a", 3), *asked("b", 2)], Resources())
+    assert [span.overhead for span in found.spans] == [11, 0, 0, 1, 0]
+    assert [span.job.model for span in found.spans] == ["a", "a", "a", "b", "b"]
+    assert found.makespan == 11 + 3 * 2 + 1 + 2 * 2
+    other = simulate([*asked("a", 3), *asked("b", 2, base="other")], Resources())
+    assert [span.overhead for span in other.spans] == [11, 0, 0, 11, 0]
+
+
+def test_a_second_engine_helps_only_where_its_start_is_worth_it() -> None:
+    few = simulate(asked("a", 3), Resources(gpus=2))
+    assert {span.place for span in few.spans} == {((0, 1),)} and len(few.spans) == 3
+    assert few.makespan == 11 + 3 * 2
+    many = simulate(asked("a", 20), Resources(gpus=2))
+    assert many.makespan == 11 + 10 * 2
+
+
+def test_small_work_does_not_keep_a_large_run_from_its_gpus() -> None:
+    large = Job("large", 5.0, ("step",), gpus=4)
+    step = Job("step", 15.0, gpus=0)
+    jobs = [step, large, *(job for n in range(12) for job in asked(f"m{n}", 2))]
+    found = simulate(jobs, Resources(gpus=4))
+    start = next(span.start for span in found.spans if span.job is large)
+    # what runs when the step ends is waited for, and nothing else
+    assert start <= 15 + 2 + 1
+
+
+def test_steps_wait_for_memory_and_what_fits_nowhere_is_said() -> None:
+    jobs = [Job(str(n), 1.0, memory=60) for n in range(4)]
+    assert simulate(jobs, Resources(nodes=2, slots=4, memory=100)).makespan == 2
+    with pytest.raises(ValueError, match="huge: no node has room"):
+        simulate([Job("x", 1.0, memory=101, label="huge")], Resources(memory=100))
+
+
+@settings(deadline=None, max_examples=30)
+@given(dags(gpus=(0, 1)), st.integers(1, 4), st.integers(0, 3))
+def test_what_sharing_cores_took_can_be_taken_out_again(
+    jobs: list[Job], cores: int, others: int
+) -> None:
+    found = simulate(jobs, Resources(gpus=2, slots=3, cores=cores, others=others))
+    alone = unshared([(span.start, span.end) for span in found.spans], cores, others)
+    assert alone == pytest.approx([span.job.seconds for span in found.spans])
+
+
+def test_processes_share_cores_evenly() -> None:
+    jobs = [Job("a", 1.0), Job("b", 2.0)]
+    found = simulate(jobs, Resources(slots=2, cores=1))
+    assert [span.end for span in found.spans] == [2, 3]
+    assert simulate(jobs, Resources(slots=2, cores=2)).makespan == 2
+    assert simulate(jobs, Resources(slots=2, cores=1, slot_start=0.5)).makespan == 4
+
+
+PAPER = Path(__file__).parents[2] / "harness" / "matrices" / "paper-llama3-8b.yaml"
+
+
+def simulated(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
+    from harness.cli import app
+
+    app(["plan", str(PAPER), "--json", *options], standalone_mode=False)
+    return json.loads(capsys.readouterr().out)["simulated"]
+
+
+def test_the_paper_s_matrix_on_1_8_and_64_gpus(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, eight, many = (
+        simulated(capsys, "--nodes", nodes, "--gpus", gpus)
+        for nodes, gpus in (("1", "1"), ("1", "8"), ("8", "8"))
+    )
+    assert one["makespan"] > eight["makespan"] > many["makespan"]
+    assert one["utilisation"] > eight["utilisation"] > many["utilisation"]
+    assert one["offloaded"] and not eight["offloaded"]
+    for found in (one, eight, many):
+        assert found["makespan"] >= max(found["critical_path"], found["gpu_bound"])
+        assert found["makespan"] == max(row["end"] for row in found["schedule"])
+        assert sum(group["jobs"] for group in found["groups"].values()) == len(found["schedule"])
+    # by hand: 3 GPUs have the memory of a full training of 8B parameters, two such a node of 8
+    joint = [row for row in eight["schedule"] if row["job"].startswith("train joint")]
+    assert [sum(row["gpus"].values()) for row in joint] == [3, 3]
+    flops = 6 * 8_030_261_248 * 244 * 16 * 2048
+    reading = 2 * 2 * 8_030_261_248 / 1e9
+    took = flops / (3 * 0.4 * 989.4e12) + 30 + reading
+    assert joint[0]["end"] - joint[0]["start"] == pytest.approx(took)
