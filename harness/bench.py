@@ -21,7 +21,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from harness import bench_leaderboard, bench_merge, machine
+from harness import bench_leaderboard, bench_merge, bench_schedule, machine
 from harness.home import CHECKOUT
 from harness.spec import Engine, load_matrix
 from harness.world import EMBEDDED_BASE
@@ -35,7 +35,7 @@ OUT = CHECKOUT / "results" / "bench.json"
 SCRATCH = CHECKOUT / "build"
 
 
-PARTS = ("cli", "training", "engine", "sweep", "leaderboard", "merge")
+PARTS = ("cli", "training", "engine", "sweep", "leaderboard", "schedule", "merge")
 
 
 def main(
@@ -59,6 +59,7 @@ def main(
         "engine": _engine,
         "sweep": _sweep,
         "leaderboard": _leaderboard,
+        "schedule": bench_schedule.measure,
     }
     measured_on = {"hardware": machine.hardware(), "commit": machine.commit()[0]}
     figures = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
