@@ -1,8 +1,7 @@
 """Schedules measured: the simulator against real runs, and a matrix of 10,000 cells.
 
-The runs are those of the smallest matrix: one on all cores is recorded, and says how long another
-one, with one worker on one core, should take. Processes of others that want a core all the while
-are counted, and taken into account. The large matrix is that of the paper with 20 methods, 10
+The runs are those of the smallest matrix; what others take of the cores meanwhile is taken into
+account, as processor time. The large matrix is that of the paper with 20 methods, 10
 abilities and 50 languages, its questions on the disk; nothing of it runs.
 """
 
@@ -14,10 +13,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 from unittest import mock
 
 import psutil
@@ -123,64 +120,56 @@ def _write_large(folder: Path) -> list[str]:
 
 
 def _against_runs() -> dict[str, float]:
-    """Two workers on all cores are recorded; one worker on one core is foretold, and then run."""
+    """Each of two runs, recorded, foretells the other: two workers on all cores, one on one."""
+    cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
-        cores = sorted(os.sched_getaffinity(0))
-        first, second = Path(folder, "first"), Path(folder, "second")
-        took, others = _run(first, workers=2, cores=cores)
-        alone, others_then = _run(second, workers=1, cores=cores[:1])
-        with living_in(first):
-            known = recorded(len(cores), others)
-            plan = make_plan(load_matrix(RUN))
-            prices = Prices(plan, DEFAULT_GPU, UTILISATION)
+        runs = [(Path(folder, "all"), 2, cores), (Path(folder, "one"), 1, cores[:1])]
+        measured = [_run(*run) for run in runs]
+        found = {"nano, 2 workers on all cores: cores left to it": measured[0][1]}
+        found["nano, 1 worker on 1 core: cores left to it"] = measured[1][1]
+        for (home, _, _), (_, left), (_, workers, on), (took, then) in zip(
+            runs, measured, reversed(runs), reversed(measured), strict=True
+        ):
+            foretold = _foretold(home, left, workers, then)
+            name = f"nano, {workers} workers on {len(on)} cores"
+            found |= {f"{name}: foretold, s": foretold, f"{name}: measured, s": took}
+            found[f"{name}: foretold / measured"] = foretold / took
+    return found
 
-            def foretold(workers: int, on: int, others: float) -> float:
-                work = jobs.on_this_machine(plan, prices, known, workers, again=True)
-                shared = replace(work.resources, cores=on, others=others)
-                return simulate(work.jobs, shared).makespan
 
-            again = foretold(2, len(cores), others)
-            other = foretold(1, 1, others_then)
-    return {
-        "nano, 2 workers: recorded, s": took,
-        "nano, 2 workers: simulated, s": again,
-        "nano, 1 worker on 1 core: foretold, s": other,
-        "nano, 1 worker on 1 core: measured, s": alone,
-        "nano, 1 worker on 1 core: foretold / measured": other / alone,
-        "processes of others, recorded": others,
-        "processes of others, measured": others_then,
-    }
+def _foretold(home: Path, left: float, workers: int, cores: float) -> float:
+    """By what was recorded with so many cores ``left``, the seconds that a run takes on others."""
+    with living_in(home):
+        plan = make_plan(load_matrix(RUN))
+        prices = Prices(plan, DEFAULT_GPU, UTILISATION)
+        work = jobs.on_this_machine(plan, prices, recorded(left), workers, again=True)
+        return simulate(work.jobs, replace(work.resources, cores=cores)).makespan
 
 
 def _run(home: Path, workers: int, cores: Sequence[int]) -> tuple[float, float]:
-    """Seconds that a run took, and how many processes of others wanted ``cores`` on average."""
+    """Seconds that a run took, and how many of ``cores`` others left to it on average."""
     command = [sys.executable, "-m", "harness.cli", "run", str(RUN), "--workers", str(workers)]
+    idle, spent, began = _idle(cores), _spent(), time.monotonic()
     with living_in(home):
-        running = subprocess.Popen(
+        subprocess.run(
             command,
+            check=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
-        counts = []
-        while running.poll() is None:
-            counts.append(_others(running.pid, cores))
-            time.sleep(0.5)
-        if running.returncode:
-            raise RuntimeError(f"{' '.join(command)}: exit code {running.returncode}")
         _, _, (run,) = store.timings()
-    return run["ended"] - run["began"], fmean(counts)
+    left = (_idle(cores) - idle + _spent() - spent) / (time.monotonic() - began)
+    return run["ended"] - run["began"], left
 
 
-def _others(own: int, cores: Sequence[int]) -> int:
-    """Threads that run or wait for one of ``cores`` now, without those of ``own`` and this one."""
-    tree = {os.getpid(), own, *(child.pid for child in psutil.Process(own).children(True))}
-    found = 0
-    for task in Path("/proc").glob("[0-9]*/task/*/stat"):
-        if int(task.parts[2]) in tree:
-            continue
-        with suppress(OSError):
-            # its name, in brackets, may hold anything; after it come state and, 36 on, the core
-            fields = task.read_text().rpartition(")")[2].split()
-            found += fields[0] == "R" and int(fields[36]) in cores
-    return found
+def _idle(cores: Sequence[int]) -> float:
+    """Seconds in which ``cores`` had nothing to do, so far."""
+    times = psutil.cpu_times(percpu=True)
+    return sum(times[core].idle + times[core].iowait for core in cores)
+
+
+def _spent() -> float:
+    """Seconds of a core that processes took which were started here and ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

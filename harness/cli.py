@@ -13,6 +13,7 @@ from rich.markup import escape
 from harness import cli_doctor, cli_release
 from maec.command import start
 from maec.console import Console
+from maec.errors import InputError
 from maec.visible import visible
 
 if TYPE_CHECKING:

@@ -32,15 +32,15 @@ class Recorded:
     worker: float | None = None
 
 
-def recorded(cores: float, others: float = 0.0) -> Recorded:
-    """What the store has, where ``cores`` were shared with ``others``, processes of others."""
+def recorded(cores: float) -> Recorded:
+    """What the store has of a machine of which ``cores`` were left to it."""
     artifacts, models, runs = store.timings()
     asked = _evaluations(models, runs, {row["key"]: row["ended"] for row in artifacts})
     starts = [(r["began"], r["began"] + r["start_seconds"]) for r in runs if r["start_seconds"]]
     workers = [_worker_start(run, artifacts) for run in runs]
     made = [(row["began"], row["ended"]) for row in artifacts]
     every = [*made, *asked, *starts, *(w for found in workers for w in found)]
-    alone = dict(zip(every, unshared(every, cores, others), strict=True))
+    alone = dict(zip(every, unshared(every, cores), strict=True))
     took = [alone[interval] for interval in asked]
     items = sum(row["items"] for row in models)
     return Recorded(
@@ -57,7 +57,7 @@ def recorded(cores: float, others: float = 0.0) -> Recorded:
     )
 
 
-def unshared(intervals: Sequence[Interval], cores: float, others: float = 0.0) -> list[float]:
+def unshared(intervals: Sequence[Interval], cores: float) -> list[float]:
     """What each of ``intervals`` would have lasted with a core of its own.
 
     Whatever runs at a time has an equal share of the cores, and one core at most.
@@ -70,7 +70,7 @@ def unshared(intervals: Sequence[Interval], cores: float, others: float = 0.0) -
     alone: dict[float, float] = {}
     for time in sorted(changes):
         if running:
-            done += (time - before) * min(1.0, cores / (running + others))
+            done += (time - before) * min(1.0, cores / running)
         alone[time] = done
         before, running = time, running + changes[time]
     return [alone[ended] - alone[began] for began, ended in intervals]

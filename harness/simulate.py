@@ -30,8 +30,8 @@ class Resources:
     """``nodes`` with ``gpus``, ``slots`` and ``memory`` (bytes) each.
 
     A slot does one job that needs no GPU; it starts with its first one, which takes ``slot_start``
-    seconds. All that runs shares ``cores``, one each while they last, with ``others``, processes
-    that are none of ours; on a cluster nothing is shared.
+    seconds. All that runs shares ``cores``, one each while they last; fewer than the machine has
+    where others take the rest. On a cluster nothing is shared.
     """
 
     nodes: int = 1
@@ -39,7 +39,6 @@ class Resources:
     slots: int = 1
     memory: float = math.inf
     cores: float = math.inf
-    others: float = 0.0
     slot_start: float = 0.0
 
 
@@ -169,7 +168,7 @@ class _Simulation:
         self._dispatch()
         while self._running:
             end = self._running[0][0]
-            share = (len(self._running) + self._resources.others) / self._resources.cores
+            share = len(self._running) / self._resources.cores
             self._now += (end - self._clock) * max(1.0, share)
             self._clock = end
             # all that ends at a time makes room before anything starts

@@ -162,12 +162,10 @@ def test_steps_wait_for_memory_and_what_fits_nowhere_is_said() -> None:
 
 
 @settings(deadline=None, max_examples=30)
-@given(dags(gpus=(0, 1)), st.integers(1, 4), st.integers(0, 3))
-def test_what_sharing_cores_took_can_be_taken_out_again(
-    jobs: list[Job], cores: int, others: int
-) -> None:
-    found = simulate(jobs, Resources(gpus=2, slots=3, cores=cores, others=others))
-    alone = unshared([(span.start, span.end) for span in found.spans], cores, others)
+@given(dags(gpus=(0, 1)), st.sampled_from((0.7, 1, 2.5, 4)))
+def test_what_sharing_cores_took_can_be_taken_out_again(jobs: list[Job], cores: float) -> None:
+    found = simulate(jobs, Resources(gpus=2, slots=3, cores=cores))
+    alone = unshared([(span.start, span.end) for span in found.spans], cores)
     assert alone == pytest.approx([span.job.seconds for span in found.spans])
 
 
