@@ -7,7 +7,7 @@ GPUs than are free keeps others from taking them one by one, which is EASY backf
 Feitelson 2001, doi 10.1109/71.932708).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 Place = tuple[tuple[int, int], ...]
@@ -64,7 +64,7 @@ class Engine:
 def ranks(jobs: Iterable[Job]) -> dict[str, float]:
     """Seconds from the start of each job to the end of the longest chain that waits for it.
 
-    ``jobs`` come after what they need.
+    The highest goes first. ``jobs`` come after what they need.
     """
     after: dict[str, float] = {}
     for job in reversed(list(jobs)):
@@ -72,11 +72,6 @@ def ranks(jobs: Iterable[Job]) -> dict[str, float]:
         for needed in job.needs:
             after[needed] = max(after.get(needed, 0.0), after[job.key])
     return after
-
-
-def longest_first(ready: Iterable[Job], rank: Mapping[str, float]) -> list[Job]:
-    """Ready jobs in the order in which they should start; among equals as they come."""
-    return sorted(ready, key=lambda job: -rank[job.key])
 
 
 def slot(job: Job, nodes: Sequence[Node]) -> Place | None:

@@ -5,6 +5,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
 from harness.failed import Failed, failed, needs
+from harness.policy import Job, ranks
 from harness.steps import Step
 from harness.workers import Workers
 
@@ -15,7 +16,7 @@ class Schedule:
     def __init__(self, steps: Sequence[Step], workers: Workers) -> None:
         self._workers = workers
         self._waiting: dict[str, Step] = {}
-        self._urgency: dict[str, int] = {}
+        self._urgency: dict[str, float] = {}
         self._running: dict[Future, Step] = {}
         self._failed: dict[str, Step] = {}
         self.add(steps)
@@ -89,14 +90,12 @@ def work(step: Step) -> int:
     return 20 + tokens // 1000
 
 
-def urgency(steps: Sequence[Step]) -> dict[str, int]:
+def urgency(steps: Sequence[Step]) -> dict[str, float]:
     """Work from the start of each step to the end of the longest chain that waits for it.
 
     ``steps`` come inputs first.
     """
-    after: dict[str, int] = {}
-    for step in reversed(steps):
-        after[step.key] = after.get(step.key, 0) + work(step)
-        for part in step.inputs.values():
-            after[part.key] = max(after.get(part.key, 0), after[step.key])
-    return after
+    return ranks(
+        Job(step.key, work(step), tuple(part.key for part in step.inputs.values()))
+        for step in steps
+    )

@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness import machine, store
+from harness.cli import app
+from harness.jobs import on_this_machine
+from harness.plan import make_plan
 from harness.policy import Job
-from harness.recorded import unshared
+from harness.price import DEFAULT_GPU, UTILISATION, Prices
+from harness.recorded import Recorded, recorded, unshared
 from harness.simulate import Resources, Simulated, simulate
+from harness.spec import load_matrix
+from maec.errors import InputError
+from tests.harness.test_store import cell, items
 
 SECONDS = st.integers(1, 40).map(lambda tenths: tenths / 10)
 
@@ -181,8 +191,6 @@ PAPER = Path(__file__).parents[2] / "harness" / "matrices" / "paper-llama3-8b.ya
 
 
 def simulated(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
-    from harness.cli import app
-
     app(["plan", str(PAPER), "--json", *options], standalone_mode=False)
     return json.loads(capsys.readouterr().out)["simulated"]
 
@@ -208,3 +216,61 @@ def test_the_paper_s_matrix_on_1_8_and_64_gpus(
     reading = 2 * 2 * 8_030_261_248 / 1e9
     took = flops / (3 * 0.4 * 989.4e12) + 30 + reading
     assert joint[0]["end"] - joint[0]["start"] == pytest.approx(took)
+
+
+def test_a_recorded_run_says_what_work_takes_alone(home: Path) -> None:
+    """On one core: an engine starts (0 to 4), a worker starts (0 to 2) and trains (to 6); the base
+    is asked 8 questions from when the engine is there (to 10)."""
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def at(seconds: float) -> datetime:
+        return began + timedelta(seconds=seconds)
+
+    run = {"run_id": "r", "matrix": "m", "matrix_file": {}, "versions": {}, "hardware": {}}
+    manifest = {"seconds": 4.0, "tokens": 100, "parameters": 7, "bytes": 28}
+    artifact = {"key": "k", "kind": "train", "label": "language es", "path": "/k"}
+    with store.writer() as writer:
+        writer.begin_run({**run, "started": began})
+        made = {**manifest, "created": at(6).isoformat()}
+        writer.record_artifact({**artifact, "manifest": made, "created": at(6)})
+        for key, task, seconds in (("a", "sums", 1.0), ("b", "more", 3.0)):
+            row = cell(key, model_key="base", task=task, seconds=seconds, created=at(10))
+            writer.commit_cell(row, items(key, [True] * 4))
+        writer.finish_run("r", "done", at(20), {"start_seconds": 4.0})
+        writer.snapshot(now=True)
+    found = recorded(cores=1)
+    assert (found.engine, found.worker, found.steps) == (2, 1, {"k": 2})
+    assert found.likes == {("language", 7): 0.02}
+    assert found.cells == {("base", "sums"): 1.25, ("base", "more"): 3.75}
+    assert found.item == 5 / 8
+    shared = recorded(cores=2)
+    assert (shared.engine, shared.worker, shared.steps) == (4, 2, {"k": 4})
+
+
+def test_this_machine_is_simulated_by_what_was_recorded_on_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: 4)
+    plan = make_plan(load_matrix(PAPER.with_name("nano.yaml")))
+    steps = {step.key: 1.0 for step in plan.missing_steps}
+    prices = Prices(plan, DEFAULT_GPU, UTILISATION)
+    known = Recorded(steps=steps, item=0.0, engine=2.0, worker=1.0)
+    work = on_this_machine(plan, prices, known, workers=1)
+    assert work.sources == {"recorded": len(steps), "like": len(work.jobs) - len(steps)}
+    # one worker makes one step after the other; questions take no time here
+    assert simulate(work.jobs, work.resources).makespan == 1 + len(steps)
+    two = on_this_machine(plan, prices, known, workers=2)
+    assert 1 + len(steps) / 2 <= simulate(two.jobs, two.resources).makespan < 1 + len(steps)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--workers", "2", "--gpus", "8"], "--workers: this machine without a GPU"),
+        (["--nodes", "4"], "--nodes: 4; say with --gpus how many GPUs each has"),
+        (["--gpus", "1", "--gpu", "h10"], "--gpu: 'h10' is unknown; did you mean 'h100'?"),
+    ],
+)
+def test_what_cannot_be_simulated_is_refused(home: Path, options: list[str], told: str) -> None:
+    with pytest.raises(InputError, match=re.escape(told)):
+        app(["plan", str(PAPER), *options], standalone_mode=False)
