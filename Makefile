@@ -47,7 +47,7 @@ fuzz: $(READY)  ## give every reader of files FUZZ inputs that nobody expects (a
 	@$(BIN)/python -m pip install --quiet atheris
 	@$(BIN)/python -m tests.fuzz --inputs $(FUZZ)
 
-bench: $(READY)  ## measure engine, plans, sweeps, leaderboard, merging; writes results/bench.json
+bench: $(READY)  ## measure engine, plans, schedules, leaderboard, merging; writes results/bench.json
 	@$(BIN)/python -m harness.bench $(BENCH)
 
 embedded-base: $(READY)  ## train the embedded world's base model anew

@@ -125,15 +125,14 @@ def _against_runs() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         runs = [(Path(folder, "all"), 2, cores), (Path(folder, "one"), 1, cores[:1])]
         measured = [_run(*run) for run in runs]
-        found = {"nano, 2 workers on all cores: cores left to it": measured[0][1]}
-        found["nano, 1 worker on 1 core: cores left to it"] = measured[1][1]
+        found = {}
         for (home, _, _), (_, left), (_, workers, on), (took, then) in zip(
             runs, measured, reversed(runs), reversed(measured), strict=True
         ):
             foretold = _foretold(home, left, workers, then)
-            name = f"nano, {workers} workers on {len(on)} cores"
-            found |= {f"{name}: foretold, s": foretold, f"{name}: measured, s": took}
-            found[f"{name}: foretold / measured"] = foretold / took
+            name = f"nano, cores {len(on)}, workers {workers}"
+            found |= {f"{name}: left by others, cores": then, f"{name}: measured, s": took}
+            found |= {f"{name}: foretold, s": foretold, f"{name}: ratio": foretold / took}
     return found
 
 
