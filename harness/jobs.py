@@ -79,7 +79,8 @@ def on_gpus(
             seconds = (row["download"] or 0) / NETWORK
         elif count:
             seconds += TRAINING_START + 3600 * (row["gpu_hours"] or 0.0) / count
-            out = max(0, row["gpu_memory"] - count * gpu.memory)
+        if needed > count:
+            out = row["gpu_memory"] - count * gpu.memory
             seconds += step.settings["training"]["steps"] * 2 * out / (count * HOST)
         known = row["flops"] is not None and (not count or row["gpu_memory"])
         work.add(_step(step, seconds, row["group"], gpus=count), "price" if known else "unknown")

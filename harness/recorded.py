@@ -85,7 +85,9 @@ def _evaluations(
     free = {run["run"]: run["began"] + (run["start_seconds"] or 0.0) for run in runs}
     found = []
     for row in models:
-        began = max(free[row["run"]], made.get(row["model"], 0.0))
+        # a store that was rebuilt may lack the run
+        ready = free.get(row["run"], row["ended"] - sum(row["tasks"].values()))
+        began = max(ready, made.get(row["model"], 0.0))
         # a model may have been made anew since
         found.append((min(began, row["ended"]), row["ended"]))
         free[row["run"]] = row["ended"]

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from harness import machine, store
 from harness.cli import app
-from harness.jobs import on_this_machine
+from harness.jobs import on_gpus, on_this_machine
 from harness.plan import make_plan
 from harness.policy import Job
-from harness.price import DEFAULT_GPU, UTILISATION, Prices
+from harness.price import DEFAULT_GPU, GPUS, UTILISATION, Gpu, Prices
 from harness.recorded import Recorded, recorded, unshared
 from harness.simulate import Resources, Simulated, simulate
 from harness.spec import load_matrix
@@ -261,6 +261,20 @@ def test_this_machine_is_simulated_by_what_was_recorded_on_it(
     assert simulate(work.jobs, work.resources).makespan == 1 + len(steps)
     two = on_this_machine(plan, prices, known, workers=2)
     assert 1 + len(steps) / 2 <= simulate(two.jobs, two.resources).makespan < 1 + len(steps)
+
+
+def test_what_is_unknown_is_counted_and_a_model_that_fits_nowhere_is_refused(home: Path) -> None:
+    scaled = load_matrix(PAPER.with_name("micro-scale.yaml"))
+    plan = make_plan(scaled.model_copy(update={"methods": scaled.methods[:3]}))
+    prices = Prices(plan, DEFAULT_GPU, UTILISATION)
+    work = on_gpus(plan, prices, GPUS[DEFAULT_GPU], nodes=1, gpus=2)
+    pretrained = {step.key for step in plan.missing_steps if step.kind == "pretrain"}
+    # nothing says how long these take, nor how large what is trained from them is
+    assert pretrained and work.sources["unknown"] >= len(pretrained)
+    assert len(simulate(work.jobs, work.resources).spans) == len(work.jobs)
+    small = Gpu("small", bfloat16=1e12, float32=1e12, memory=1e6)
+    with pytest.raises(InputError, match=r"--gpus: 1: a model of .* does not fit on the GPUs of a"):
+        on_gpus(plan, prices, small, nodes=4, gpus=1)
 
 
 @pytest.mark.parametrize(
