@@ -265,7 +265,8 @@ def test_this_machine_is_simulated_by_what_was_recorded_on_it(
 
 def test_what_is_unknown_is_counted_and_a_model_that_fits_nowhere_is_refused(home: Path) -> None:
     scaled = load_matrix(PAPER.with_name("micro-scale.yaml"))
-    plan = make_plan(scaled.model_copy(update={"methods": scaled.methods[:3]}))
+    fewer = {"methods": scaled.methods[:3], "languages": ["te"], "variants": scaled.variants[1:2]}
+    plan = make_plan(scaled.model_copy(update=fewer))
     prices = Prices(plan, DEFAULT_GPU, UTILISATION)
     work = on_gpus(plan, prices, GPUS[DEFAULT_GPU], nodes=1, gpus=2)
     pretrained = {step.key for step in plan.missing_steps if step.kind == "pretrain"}
