@@ -273,9 +273,10 @@ def test_what_is_unknown_is_counted_and_a_model_that_fits_nowhere_is_refused(hom
     # nothing says how long these take, nor how large what is trained from them is
     assert pretrained and work.sources["unknown"] >= len(pretrained)
     assert len(simulate(work.jobs, work.resources).spans) == len(work.jobs)
-    small = Gpu("small", bfloat16=1e12, float32=1e12, memory=1e6)
-    with pytest.raises(InputError, match=r"--gpus: 1: a model of .* does not fit on the GPUs of a"):
-        on_gpus(plan, prices, small, nodes=4, gpus=1)
+    large = make_plan(load_matrix(PAPER))
+    small = Gpu("small", bfloat16=1e12, float32=1e12, memory=8e9)
+    with pytest.raises(InputError, match=r"--gpus: 2: a model of 16.1 GB does not fit on the GPUs"):
+        on_gpus(large, Prices(large, DEFAULT_GPU, UTILISATION), small, nodes=4, gpus=2)
 
 
 @pytest.mark.parametrize(
