@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise, permutations
 from pathlib import Path
@@ -155,13 +156,15 @@ def test_a_second_engine_helps_only_where_its_start_is_worth_it() -> None:
 
 
 def test_small_work_does_not_keep_a_large_run_from_its_gpus() -> None:
-    large = Job("large", 5.0, ("step",), gpus=4)
-    step = Job("step", 15.0, gpus=0)
-    jobs = [step, large, *(job for n in range(12) for job in asked(f"m{n}", 2))]
-    found = simulate(jobs, Resources(gpus=4))
+    step, large = Job("step", 15.0), Job("large", 5.0, ("step",), gpus=4)
+    # of different lengths, so that their ends do not coincide
+    small = [replace(job, seconds=2 + n / 7) for n in range(12) for job in asked(f"m{n}", 3)]
+    found = simulate([step, large, *small], Resources(gpus=4))
     start = next(span.start for span in found.spans if span.job is large)
-    # what runs when the step ends is waited for, and nothing else
-    assert start <= 15 + 2 + 1
+    before = [span for span in found.spans if span.start < 15 <= span.end and span.job.gpus]
+    # what runs when the step ends is waited for, and nothing that would end later is begun
+    assert start == max(span.end for span in before)
+    assert all(span.end <= start or span.start >= start for span in found.spans)
 
 
 def test_steps_wait_for_memory_and_what_fits_nowhere_is_said() -> None:
