@@ -61,7 +61,8 @@ def on_gpus(
 ) -> Work:
     """What a plan has left, or ``again`` all of it, on ``nodes`` with ``gpus`` each.
 
-    Trainings have as many GPUs as their memory needs, engines a power of two of them.
+    Trainings have a GPU for each of their processes, or as many as their memory needs; engines a
+    power of two of them.
 
     Raises:
         InputError: a model does not fit on the GPUs of a node.
@@ -70,7 +71,7 @@ def on_gpus(
     steps, cells = _wanted(plan, again)
     for step in steps:
         row = prices.step(step)
-        needed = _gpus(row["gpu_memory"], gpu)
+        needed = step.processes * _gpus(row["gpu_memory"], gpu)
         count = min(needed, nodes * gpus)
         work.offloaded += needed > count
         moved = sum(prices.bytes(part) for part in step.inputs.values()) + prices.bytes(step)
@@ -80,7 +81,7 @@ def on_gpus(
         elif count:
             seconds += TRAINING_START + 3600 * (row["gpu_hours"] or 0.0) / count
         if needed > count:
-            out = row["gpu_memory"] - count * gpu.memory
+            out = max(0, step.processes * (row["gpu_memory"] or 0) - count * gpu.memory)
             seconds += step.settings["training"]["steps"] * 2 * out / (count * HOST)
         known = row["flops"] is not None and (not count or row["gpu_memory"])
         work.add(_step(step, seconds, row["group"], gpus=count), "price" if known else "unknown")
