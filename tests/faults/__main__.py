@@ -47,7 +47,7 @@ def main(
             bar.advance(task, max(1, len(trial.faults)))
             if trial.problem or trial.skipped:
                 word = "[yellow]skipped[/]" if trial.skipped else "[red]not survived[/]"
-                why = trial.skipped or f"{trial.problem}\n  {trial.again}\n  {trial.logs}"
+                why = trial.skipped or f"{trial.problem}\n  {trial.again}\n  {trial.log}"
                 console.print(f"{word}  {trial.name} ({trial.engine}): {why}", soft_wrap=True)
             write(trials, out, seed, campaign.undisturbed)
     console.print(table(trials))
@@ -56,4 +56,6 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    app()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.faults.command import NotSurvived
 from tests.faults.environment import FAULTS, Skipped
-from tests.faults.interruptions import FEW, INTERRUPTIONS, chain
+from tests.faults.interruptions import INTERRUPTIONS, chain
 from tests.faults.report import Trial
 from tests.faults.scene import Scene
 
@@ -18,6 +18,9 @@ ENGINES = ("transformers", "vllm")
 VICTIMS = tuple(dict.fromkeys(one.victim for one in INTERRUPTIONS))
 
 FAMILIES = (*VICTIMS, *FAULTS)
+
+FEW = 5
+"""Interruptions in a chain, at most, before a run may finish."""
 
 
 class Campaign:
@@ -75,7 +78,7 @@ class Campaign:
             f"chain {number}",
             number,
             f"--seed {self._seed + number} --faults {most}{only}",
-            lambda scene, chance: chain(scene, chance, kinds, most),
+            lambda scene, chance: chain(scene, chance, chance.choices(kinds, k=most)),
         )
 
     def _trial(
@@ -87,22 +90,22 @@ class Campaign:
         seed = self._seed + number
         scene.note(trial=name, seed=seed)
         problem = skipped = None
-        logs, began = "", time.monotonic()
+        began = time.monotonic()
         try:
             fault(scene, random.Random(seed))
         except Skipped as error:
             skipped = str(error)
         except NotSurvived as error:
             problem = str(error)
-            logs = str(self._keep(scene, name))
+            self._keep(scene, name)
         scene.note(ended=name, problem=problem, skipped=skipped)
         return Trial(
             name=name,
             engine=engine,
             faults=[*scene.faults],
-            seconds=round(time.monotonic() - began - scene.seconds, 2),
+            seconds=round(time.monotonic() - began - scene.left, 2),
             again=f'make chaos CHAOS="{again} --engine {engine}"',
-            logs=logs,
+            log=f"{scene.log}.err" if problem else "",
             problem=problem,
             skipped=skipped,
         )
@@ -114,9 +117,8 @@ class Campaign:
             self.undisturbed[engine] = round(scene.seconds, 2)
         return self._scenes[engine]
 
-    def _keep(self, scene: Scene, name: str) -> Path:
-        """The home of a fault that was not survived, to be looked at."""
-        kept = scene.folder / f"failed {name}".replace("/", " ").replace("*", "all")
+    def _keep(self, scene: Scene, name: str) -> None:
+        """Keep the home of a fault that was not survived, to be looked at."""
         if scene.home.is_dir():
+            kept = scene.folder / f"{name}, not survived".replace("*", "all")
             shutil.copytree(scene.home, kept, dirs_exist_ok=True)
-        return kept

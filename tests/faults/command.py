@@ -114,7 +114,9 @@ class Command:
 
 def _role(process: psutil.Process) -> str:
     try:
-        words = " ".join(process.cmdline())
+        name, words = process.name(), process.cmdline()
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return "gone"
-    return "worker" if "spawn_main" in words else "helper"
+    if name == "harness engine":
+        return "engine"
+    return "worker" if any("spawn_main" in word for word in words) else "helper"

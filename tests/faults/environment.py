@@ -68,6 +68,7 @@ def small_files(scene: Scene, chance: random.Random) -> None:
 def read_only_home(scene: Scene, chance: random.Random) -> None:
     """A home that cannot be written: empty, or of a run that was killed."""
     if chance.random() < 0.5:
+        scene.fresh()
         scene.home.mkdir()
     else:
         kill(scene, chance)
@@ -158,11 +159,11 @@ def damaged_base(damage: str) -> Fault:
     return fault
 
 
-def damaged_store(name: str, damage: str) -> Fault:
-    """The store or its snapshot is damaged between two runs."""
+def damaged_store(name: str, damage: str, home: str) -> Fault:
+    """The store or its snapshot is damaged, with work left to do or with none."""
 
     def fault(scene: Scene, chance: random.Random) -> None:
-        scene.restore(chance.choice(["first", "complete"]))
+        scene.restore(home)
         DAMAGES[damage](scene.home / name, chance)
         scene.inject(f"{name}: {damage}")
         scene.finish(exact=False)
@@ -328,7 +329,8 @@ FAULTS: Mapping[str, Mapping[str, Fault]] = {
     },
     "store": {
         **{
-            f"{name}: {damage}": damaged_store(name, damage)
+            f"{name}: {damage}, {home}": damaged_store(name, damage, home)
+            for home in ("first", "complete")
             for name in ("store.duckdb", "snapshot.duckdb")
             for damage in DAMAGES
         },

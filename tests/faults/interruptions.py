@@ -25,9 +25,6 @@ EVENTS: Mapping[str, str] = {
 
 POLL = 0.004
 
-FEW = 5
-"""Interruptions in a chain, at most, before a run may finish."""
-
 
 @dataclass(frozen=True)
 class Interruption:
@@ -65,10 +62,8 @@ INTERRUPTIONS = (
 )
 
 
-def chain(
-    scene: Scene, chance: random.Random, kinds: Sequence[Interruption], most: int = FEW
-) -> None:
-    """Interrupt, run again, interrupt, … at most ``most`` times, then finish and compare.
+def chain(scene: Scene, chance: random.Random, faults: Sequence[Interruption]) -> None:
+    """Interrupt, run again, interrupt, …, then finish and compare.
 
     It ends early with a run that was faster than the next fault.
 
@@ -77,8 +72,7 @@ def chain(
     """
     scene.fresh()
     run, allowed = None, frozenset[int]()
-    for _ in range(most):
-        fault = chance.choice(kinds)
+    for fault in faults:
         if run is None:
             run = scene.start()
         if not _strike(scene, chance, run, fault):

@@ -15,7 +15,7 @@ class Trial:
     """A chain of interruptions or one fault of another kind, until the table was compared.
 
     ``seconds`` is what it took beyond an undisturbed run. ``problem`` is None where it survived,
-    ``skipped`` where its faults could be made here.
+    ``log`` is then the last command's; ``skipped`` is None where its fault could be made here.
     """
 
     name: str
@@ -23,7 +23,7 @@ class Trial:
     faults: list[str]
     seconds: float
     again: str
-    logs: str = ""
+    log: str = ""
     problem: str | None = None
     skipped: str | None = None
 
@@ -99,7 +99,7 @@ def write(trials: Sequence[Trial], folder: Path, seed: int, undisturbed: dict[st
         ),
         "",
         *(
-            f"- {t.name} ({t.engine}): {t.problem}; `{t.again}`; {t.logs}"
+            f"- {t.name} ({t.engine}): {t.problem}; `{t.again}`; {t.log}"
             for t in trials
             if t.problem
         ),

@@ -28,12 +28,14 @@ class Scene:
     ``first.yaml`` is a part of ``matrix.yaml`` with fewer questions: what it makes is used again.
     """
 
-    def __init__(self, folder: Path, engine: str) -> None:
+    def __init__(self, folder: Path, engine: str, workers: int | None = None) -> None:
         self.folder = folder
         self.home = folder / "home"
-        self.engine = engine
+        self._options = [] if workers is None else ["--workers", str(workers)]
         self.seconds = 0.0
         """How long an undisturbed run takes."""
+        self.left = 0.0
+        """How long it takes from the home that there was before the faults."""
         self.faults: list[str] = []
         """What was done to it since this list was emptied."""
         self._commands = 0
@@ -52,13 +54,16 @@ class Scene:
 
     def prepare(self) -> None:
         """Run the matrix undisturbed and keep what it ends with."""
-        ended = self.run("matrix.yaml")
-        if ended.code:
-            raise NotSurvived(f"the undisturbed run: {problem(ended, frozenset()) or ended.code}")
-        self.seconds = ended.seconds
+        self.seconds = self._undisturbed("matrix.yaml")
         truth.require_clean(self.home)
         self._expected = truth.read(self.home)
         self.keep("complete")
+
+    def _undisturbed(self, matrix: str) -> float:
+        ended = self.run(matrix)
+        if ended.code:
+            raise NotSurvived(f"an undisturbed run of {matrix}: {ended.last_line}")
+        return ended.seconds
 
     def note(self, **what: Any) -> None:
         """Write a line of the log."""
@@ -73,35 +78,36 @@ class Scene:
     def fresh(self) -> None:
         """An empty home."""
         shutil.rmtree(self.home, ignore_errors=True)
+        self.left = self.seconds
 
     def keep(self, name: str) -> None:
         """Remember the home as it is, for ``restore``."""
-        shutil.rmtree(self.folder / name, ignore_errors=True)
         shutil.copytree(self.home, self.folder / name)
 
     def restore(self, name: str) -> None:
-        """The home as it was when it was kept; one that ran ``first.yaml`` is made when needed."""
+        """The home of a run that is ``complete``, or of one that ran ``first.yaml`` alone."""
         self.fresh()
         if name == "first" and not (self.folder / name).is_dir():
-            if self.run("first.yaml").code:
-                raise NotSurvived("first.yaml does not run undisturbed")
+            self._undisturbed("first.yaml")
             self.keep(name)
-            return
+            self._seconds_after_first = self._undisturbed("matrix.yaml")
+            self.fresh()
         shutil.copytree(self.folder / name, self.home)
+        self.left = self._seconds_after_first if name == "first" else 0.0
 
     def start(
         self, matrix: str = "matrix.yaml", *more: str, environment: Mapping[str, str] | None = None
     ) -> Command:
         """Start ``harness run``."""
-        return self.command("run", matrix, *more, environment=environment)
+        return self.command("run", matrix, *self._options, *more, environment=environment)
 
     def command(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Command:
         """Start a command of the harness in the folder of the matrices."""
         self._commands += 1
-        log = self.folder / "logs" / f"{self._commands:04}"
-        self.note(command=arguments, log=log.name)
+        self.log = self.folder / "logs" / f"{self._commands:04}"
+        self.note(command=arguments, log=self.log.name)
         more = {"MAEC_HOME": str(self.home), "MAEC_RESULTS": str(self.folder / "results")}
-        return Command(list(arguments), self.folder, log, {**more, **(environment or {})})
+        return Command(list(arguments), self.folder, self.log, {**more, **(environment or {})})
 
     def run(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Ended:
         """``harness run`` to its end; NotSurvived where it hangs or leaves processes."""
