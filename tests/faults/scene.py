@@ -148,8 +148,7 @@ class Scene:
     def _follow(self, ended: Ended) -> list[str]:
         """What to run with next time, after doing what the message says."""
         if "doctor --repair" in ended.said:
-            repaired = self.wait(self.command("doctor", "--repair"))
-            require_clear(repaired, STOPPED)
+            require_clear(self.wait(self.command("doctor", "--repair")), frozenset())
         elif "move it away" in ended.said:
             path = Path(ended.last_line.removeprefix("harness: ").split(":")[0])
             path.rename(path.with_suffix(".away"))
