@@ -11,7 +11,7 @@ from blake3 import blake3
 
 from tests.faults.command import NotSurvived
 
-LEFTOVERS = (".partial-*", "*.partial", "*.wal", "*.lock", "*.tmp", "training/*")
+LEFTOVERS = (".partial-*", "*.partial", "store.duckdb.wal", "*.lock", "*.tmp", "training/*")
 
 _PLACED = """
     SELECT p.* EXCLUDE (cell), c.* EXCLUDE (seconds, run_id, created)
