@@ -99,6 +99,14 @@ def test_shared_steps_ran_once(ran: Path) -> None:
     assert kinds == {"train": 21, "locate": 2, "extract": 2, "combine": 2, "mergekit": 2}
 
 
+def test_a_models_card_calls_it_as_its_folder_is_called(ran: Path) -> None:
+    cards = list((ran / "artifacts").glob("*/*/README.md"))
+    assert len(cards) == 6  # packs and merges
+    for card in cards:
+        text = card.read_text(encoding="utf-8")
+        assert f"# {card.parent.name}\n" in text and ".partial-" not in text
+
+
 def test_no_artifact_of_maec_saw_ability_text_of_a_target_language(ran: Path) -> None:
     manifests = query(ran, "SELECT manifest FROM artifacts WHERE kind IN ('extract', 'combine')")
     assert len(manifests) == 4

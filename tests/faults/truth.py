@@ -87,7 +87,7 @@ def _artifacts(folder: Path) -> Iterator[tuple[str, str]]:
     """Digests of all files of all artifacts, but of what says when and how long it took."""
     # what is hidden was put aside
     for path in folder.glob("*/[!.]*/**/*"):
-        if not path.is_file() or path.name == "README.md":
+        if not path.is_file():
             continue
         content = path.read_bytes()
         if path.name == "manifest.json":
