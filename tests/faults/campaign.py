@@ -98,6 +98,8 @@ class Campaign:
         except NotSurvived as error:
             problem = str(error)
             self._keep(scene, name)
+        finally:
+            scene.end()
         scene.note(ended=name, problem=problem, skipped=skipped)
         return Trial(
             name=name,

@@ -84,10 +84,9 @@ def read_only_results(scene: Scene, chance: random.Random) -> None:
     scene.restore("complete")
     results = scene.folder / "results"
     results.mkdir(exist_ok=True)
-    arguments = chance.choice(
-        [("report", "faults", "--out", f"{results}/report.md"),
-         ("export", "set", "--out", f"{results}/set", "--matrix", "faults")]
-    )  # fmt: skip
+    report = ("report", "faults", "--out", f"{results}/report.md")
+    export = ("export", "faults-set", "--matrix", "faults", "--out", f"{results}/set")
+    arguments = chance.choice([report, (*export, "--licence", "Apache-2.0")])
     with _read_only(results):
         scene.inject("read-only results")
         ended = scene.wait(scene.command(*arguments))

@@ -38,7 +38,7 @@ class Scene:
         """How long it takes from the home that there was before the faults."""
         self.faults: list[str] = []
         """What was done to it since this list was emptied."""
-        self._commands = 0
+        self._commands: list[Command] = []
         folder.mkdir(parents=True)
         (folder / "logs").mkdir()
         shutil.copytree(EMBEDDED_BASE, folder / "base")
@@ -103,11 +103,18 @@ class Scene:
 
     def command(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Command:
         """Start a command of the harness in the folder of the matrices."""
-        self._commands += 1
-        self.log = self.folder / "logs" / f"{self._commands:04}"
+        self.log = self.folder / "logs" / f"{len(self._commands) + 1:04}"
         self.note(command=arguments, log=self.log.name)
         more = {"MAEC_HOME": str(self.home), "MAEC_RESULTS": str(self.folder / "results")}
-        return Command(list(arguments), self.folder, self.log, {**more, **(environment or {})})
+        started = Command(list(arguments), self.folder, self.log, {**more, **(environment or {})})
+        self._commands.append(started)
+        return started
+
+    def end(self) -> None:
+        """Leave no command running."""
+        for command in self._commands:
+            if command.running:
+                command.end()
 
     def run(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Ended:
         """``harness run`` to its end; NotSurvived where it hangs or leaves processes."""

@@ -98,7 +98,7 @@ def _artifacts(folder: Path) -> Iterator[tuple[str, str]]:
 def _timeless(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    passing = {"seconds", "training_seconds", "created", "peak_memory", "bytes", "files"}
+    passing = {"seconds", "training_seconds", "created", "peak_memory", "bytes", "seal"}
     return {key: _timeless(one) for key, one in value.items() if key not in passing}
 
 
