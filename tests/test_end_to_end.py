@@ -8,6 +8,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+import yaml
 
 from harness import store
 from tests.conftest import CHECKOUT, NANO, environment, make_matrix
