@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,8 @@ def _artifacts(folder: Path) -> Iterator[tuple[str, str]]:
             continue
         content = path.read_bytes()
         if path.name == "manifest.json":
-            content = json.dumps(_timeless(json.loads(content)), sort_keys=True).encode()
+            with suppress(ValueError):  # damaged, and compared as it is
+                content = json.dumps(_timeless(json.loads(content)), sort_keys=True).encode()
         yield str(path.relative_to(folder)), blake3(content).hexdigest()
 
 
