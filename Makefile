@@ -19,8 +19,8 @@ TOOLS := build/tools
 COMPILE := $(TOOLS)/bin/uv pip compile --quiet --python-version 3.11 --no-annotate \
 	--generate-hashes --custom-compile-command 'make lock'
 
-.PHONY: matrix test setup leaderboard leaderboard-static screenshots report bench fuzz clean help \
-	lint lock audit licences embedded-base
+.PHONY: matrix test setup leaderboard leaderboard-static screenshots report bench fuzz chaos clean \
+	help lint lock audit licences embedded-base
 .DEFAULT_GOAL := matrix
 
 matrix: $(READY)  ## run MATRIX (default: harness/matrices/micro.yaml) and print its table
@@ -49,6 +49,9 @@ fuzz: $(READY)  ## give every reader of files FUZZ inputs that nobody expects (a
 
 bench: $(READY)  ## measure engine, plans, schedules, leaderboard, merging; writes results/bench.json
 	@$(BIN)/python -m harness.bench $(BENCH)
+
+chaos: $(READY)  ## interrupt and damage runs of a small matrix, compare; CHAOS="--faults 20"
+	@$(BIN)/python -m tests.faults $(CHAOS)
 
 embedded-base: $(READY)  ## train the embedded world's base model anew
 	@$(BIN)/python -m harness.embedded.pretrain

@@ -75,6 +75,7 @@ def _execute(step: Step, progress: Progress | None) -> dict[str, Any]:
             details = fetch(step, folder, before)
         else:
             details = _KINDS[step.kind](step, folder, progress)
+            _name_card(folder, target.name)
         read = details.pop("corpora", step.settings.get("corpora", []))
         manifest = {
             "key": step.key,
@@ -96,6 +97,14 @@ def _execute(step: Step, progress: Progress | None) -> dict[str, Any]:
         text = json.dumps(manifest, indent=1, ensure_ascii=False)
         (folder / artifacts.MANIFEST).write_text(text, encoding="utf-8")
     return manifest
+
+
+def _name_card(folder: Path, name: str) -> None:
+    """Have a model's card call it as its folder will be called, which it was not written in."""
+    card = folder / "README.md"
+    if card.is_file():
+        text = card.read_text(encoding="utf-8")
+        card.write_text(text.replace(folder.name, name), encoding="utf-8")
 
 
 def _commit(folder: Path) -> str | None:

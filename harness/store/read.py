@@ -11,7 +11,14 @@ import pandas as pd
 
 from harness.home import snapshot_path
 from harness.store.release import open_release
-from harness.store.schema import MIGRATIONS, prepare, quote, refusal, version_of
+from harness.store.schema import (
+    MIGRATIONS,
+    is_damage,
+    prepare,
+    quote,
+    refusal,
+    version_of,
+)
 from maec.errors import InputError
 
 _BY_WORDS = """
@@ -41,10 +48,13 @@ def reader(path: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection | Non
     try:
         yield connection
     except duckdb.Error as error:
-        if not path.is_dir():
-            raise
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: not a readable set ({reason}); get the set again") from None
+        # of some blocks damage shows when they are first read
+        if path.is_dir():
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{path}: not a readable set ({reason}); get the set again") from None
+        if is_damage(error):
+            raise InputError(refusal(path, error)) from None
+        raise
     finally:
         connection.close()
 

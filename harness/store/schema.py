@@ -116,7 +116,10 @@ def is_damage(error: duckdb.Error) -> bool:
     return any(said in words for said in _DAMAGE)
 
 
-_DAMAGE = ("corrupt", "could not read enough bytes", "not a valid duckdb database")
+_DAMAGE = (
+    *("corrupt", "could not read enough bytes", "not a valid duckdb database"),
+    "this wal was created for",  # another state of the store, or another store
+)
 
 
 def refusal(path: Path, error: duckdb.Error) -> str:

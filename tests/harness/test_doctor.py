@@ -180,8 +180,19 @@ def test_what_contradicts_itself_is_named_and_restored_to_what_it_was(kept: Path
     assert content() == content(snapshot_path()) == before
 
 
+def older_log(home: Path) -> None:
+    """Put the log of an earlier state beside the store, as a careless restore does."""
+    earlier = Path(shutil.copy(store_path(), home.parent))
+    log = f"{earlier.name}.wal"
+    change("CREATE TABLE later (it INTEGER); DROP TABLE later")
+    with duckdb.connect(str(earlier)) as connection:
+        connection.execute("DELETE FROM items")
+        shutil.copy(earlier.with_name(log), home)
+
+
 FILES: dict[str, Callable[[Path], object]] = {
     "store: store.duckdb: this is no": lambda home: store_path().write_bytes(b""),
+    "store: store.duckdb: this is not a readable": older_log,
     "store: store.duckdb: it is gone": lambda home: store_path().unlink(),
     "snapshot: snapshot.duckdb: this is no": lambda home: snapshot_path().write_bytes(b"DUCK"),
     "snapshot: snapshot.duckdb: ": lambda home: snapshot_path().unlink(),
@@ -201,6 +212,15 @@ def test_a_file_that_is_damaged_or_gone_is_named_and_restored(
     was, left = doctor.repair()
     assert was.findings and left.findings == []
     assert content() == content(snapshot_path()) == before
+
+
+def test_a_snapshot_that_is_cut_short_is_refused_in_one_line(kept: Path) -> None:
+    size = snapshot_path().stat().st_size
+    for share in (0.9, 0.6, 0.3, 0.01):
+        os.truncate(snapshot_path(), int(share * size))
+        # of some blocks it shows when they are read
+        with pytest.raises(InputError, match=r"snapshot.duckdb: this is not a readable .* doctor"):
+            _ = [store.placed(), store.scores(CELLS), store.trials()]
 
 
 def test_a_cell_that_was_recorded_when_its_run_was_killed_is_taken_in(kept: Path) -> None:
