@@ -39,6 +39,9 @@ class Scorer:
         self._engine = engine
         self._run_id = run_id
         self._scored = set(plan.scored)
+        self._rows: dict[tuple[str, str], list[int]] = {}
+        for row, cell in enumerate(plan.cells):
+            self._rows.setdefault((cell.model.key, cell.task.key), []).append(row)
         self.figures: dict[str, Any] = {}
 
     def ask(self, cells: Sequence[Cell]) -> Asked:
@@ -122,10 +125,9 @@ class Scorer:
         self._scored.add(key)
 
     def _place(self, cell: Cell) -> None:
-        """Show the score wherever the matrix has it."""
-        plan, key = self._plan, self._plan.key(cell)
-        same = [index for index, other in enumerate(plan.cells) if plan.key(other) == key]
-        self._store.set_cell(plan.matrix.name, same, key)
+        """Show the score wherever the matrix asks the same of the same model."""
+        same = self._rows[cell.model.key, cell.task.key]
+        self._store.set_cell(self._plan.matrix.name, same, self._plan.key(cell))
 
 
 def ready_models(cells: Sequence[Cell]) -> list[list[Cell]]:
