@@ -35,7 +35,7 @@ OUT = CHECKOUT / "results" / "bench.json"
 SCRATCH = CHECKOUT / "build"
 
 
-PARTS = ("cli", "training", "engine", "sweep", "leaderboard", "schedule", "merge")
+PARTS = ("cli", "training", "engine", "sweep", "leaderboard", "crowd", "schedule", "merge")
 
 
 def main(
@@ -59,6 +59,7 @@ def main(
         "engine": _engine,
         "sweep": _sweep,
         "leaderboard": _leaderboard,
+        "crowd": _crowd,
         "schedule": bench_schedule.measure,
     }
     measured_on = {"hardware": machine.hardware(), "commit": machine.commit()[0]}
@@ -262,6 +263,26 @@ def _leaderboard() -> dict[str, float]:
     """The leaderboard on a million items: the first view, a filter, memory."""
     with tempfile.TemporaryDirectory() as folder:
         return bench_leaderboard.measure(Path(folder), Console())
+
+
+def _crowd() -> dict[str, float]:
+    """Fifty visitors at once for five minutes, while the default matrix runs on the same store."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "MAEC_HOME": folder}
+        command = [sys.executable, "-m", "harness.cli", "run", str(MATRIX)]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        run = subprocess.Popen(command, env=environment, **quiet)
+        try:
+            while run.poll() is None and not (Path(folder) / "snapshot.duckdb").is_file():
+                time.sleep(0.2)
+            # harness knows leaderboard as a command only
+            visits = [sys.executable, "-m", "leaderboard.crowd", "50", "300"]
+            done = subprocess.run(visits, env=environment, stdout=subprocess.PIPE, check=True)
+            failed = run.poll() not in (None, 0)
+        finally:
+            run.terminate()
+            run.wait()
+    return {**json.loads(done.stdout), "runs that failed": int(failed)}
 
 
 def _in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
