@@ -27,6 +27,7 @@ from harness.price import DEFAULT_GPU, GPUS, UTILISATION, Prices, price
 from harness.recorded import recorded
 from harness.simulate import simulate
 from harness.spec import load_matrix
+from maec.reading import read_yaml
 
 MATRICES = Path(__file__).parent / "matrices"
 RUN = MATRICES / "nano.yaml"
@@ -109,7 +110,7 @@ def _write_large(folder: Path) -> list[str]:
             question = f"What is {ability} in {code} " + "and then some more " * 11
             lines = [f"{question}{number}?\t{number}\n" for number in range(QUESTIONS)]
             (folder / f"{ability}_{code}.tsv").write_text("".join(lines))
-    paper = yaml.safe_load(PAPER.read_text(encoding="utf-8"))
+    paper = read_yaml(PAPER)
     text = paper["corpora"]["ability"]["math"]
     asked = {
         "like": "mgsm_native_cot",

@@ -301,6 +301,7 @@ def test_where_one_task_fails_each_is_asked_alone_and_never_an_engine_that_broke
         return {name: f"result of {name}" for name in names}
 
     monkeypatch.setattr(lives, "start", start)
+    monkeypatch.setattr(lives, "require_sound", lambda _: None)
     monkeypatch.setattr(lives, "evaluate", evaluate)
     monkeypatch.setattr(lives.Live, "_load", lambda _, tasks: [task.name for task in tasks])
     base = Step("base", {}, path=EMBEDDED_BASE)

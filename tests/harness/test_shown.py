@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from harness.cli import main
 from harness.price_table import table
+from maec.command import start
 from maec.console import Console
 
 
@@ -21,11 +21,11 @@ def test_a_label_is_no_markup() -> None:
 
 
 def test_what_fails_underway_is_one_line_too(capsys: pytest.CaptureFixture) -> None:
-    def full() -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", "a\x1b[2J\nb")
 
     with pytest.raises(SystemExit) as caught:
-        main(full)
+        start(full, "harness")
     assert caught.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("harness: ") and "No space left" in line and "\x1b" not in line
