@@ -29,12 +29,14 @@ def main(
         str | None, typer.Option(help="Faults of the environment: those whose name has this.")
     ] = None,
     minutes: Annotated[float, typer.Option(help="Start nothing new after so long.")] = 120.0,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Replaced.")] = OUT,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="A new one.")] = OUT,
 ) -> None:
     """Exit code 1 if a fault was not survived."""
     for given, known in ((only, FAMILIES), (engine, ENGINES)):
         if unknown := set(given or ()) - set(known):
             raise typer.BadParameter(f"{unknown.pop()!r}; give one of {', '.join(known)}")
+    if out != OUT and out.exists():
+        raise typer.BadParameter(f"{out} exists already; name a new folder")
     shutil.rmtree(out, ignore_errors=True)
     console = Console()
     campaign = Campaign(out, seed, faults, only or FAMILIES, engine or ENGINES, name, minutes)

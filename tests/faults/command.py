@@ -30,7 +30,6 @@ class Ended:
     """How a command ended; ``code`` is negative where a signal ended it."""
 
     code: int
-    printed: str
     said: str
     seconds: float
 
@@ -98,8 +97,7 @@ class Command:
             self.end()
             names = {" ".join(process.info["cmdline"])[:60] for process in alive}
             raise NotSurvived(f"{len(alive)} processes outlived it: {', '.join(names)}")
-        printed, said = (self.log.with_suffix(kind).read_text() for kind in (".out", ".err"))
-        return Ended(code, printed, said, seconds)
+        return Ended(code, self.log.with_suffix(".err").read_text(), seconds)
 
     def end(self) -> None:
         """Kill all of its processes."""
@@ -108,7 +106,7 @@ class Command:
         psutil.wait_procs(self._all(), timeout=PATIENCE)
 
     def _all(self) -> list[psutil.Process]:
-        marked = psutil.process_iter(["environ", "cmdline", "status"])
+        marked = psutil.process_iter(["environ", "cmdline"])
         return [p for p in marked if (p.info["environ"] or {}).get(MARK) == self._mark]
 
 

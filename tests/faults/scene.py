@@ -156,9 +156,6 @@ class Scene:
         """What to run with next time, after doing what the message says."""
         if "doctor --repair" in ended.said:
             require_clear(self.wait(self.command("doctor", "--repair")), frozenset())
-        elif "move it away" in ended.said:
-            path = Path(ended.last_line.removeprefix("harness: ").split(":")[0])
-            path.rename(path.with_suffix(".away"))
         return ["--retry-failed"] if "--retry-failed" in ended.said else []
 
 
@@ -175,7 +172,7 @@ def problem(ended: Ended, allowed: frozenset[int]) -> str | None:
             return f"exit code {ended.code} with {word!r}: {ended.last_line}"
     if ended.code not in {0, *allowed}:
         return f"exit code {ended.code}: {ended.last_line or 'nothing was said'}"
-    told = "harness: " if ended.code in (2, 130, 143) else "failed" if ended.code == 1 else ""
-    if told not in ended.said + ended.printed:
+    told = "failed" in ended.said if ended.code == 1 else ended.last_line.startswith("harness: ")
+    if ended.code > 0 and not told:
         return f"exit code {ended.code} without a message: {ended.last_line!r}"
     return None
