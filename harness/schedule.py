@@ -67,7 +67,13 @@ class Schedule:
 
     def _submit_ready(self) -> None:
         """Hand over all steps whose inputs exist: a worker never waits for the driver to look."""
-        ready = [s for s in self._waiting.values() if all(p.done for p in s.inputs.values())]
+        # what is not there and will not come was set aside as damaged, as the worker will say
+        coming = self.pending | self._failed.keys()
+        ready = [
+            step
+            for step in self._waiting.values()
+            if all(part.done or part.key not in coming for part in step.inputs.values())
+        ]
         for step in sorted(ready, key=lambda step: -self._urgency[step.key]):
             del self._waiting[step.key]
             self._running[self._workers.submit(step)] = step

@@ -18,6 +18,7 @@ from harness.run import run as run_here
 from harness.schedule import Schedule, urgency
 from harness.spec import load_matrix
 from harness.steps import Step
+from maec.errors import Damaged
 from tests.harness.models import random_model
 from tests.harness.test_tasks import matrix_file
 
@@ -146,6 +147,38 @@ def test_scores_survive_without_their_artifacts_and_the_models_are_not_made_agai
     assert not (home / "artifacts").exists()
 
 
+class FakeWorkers:
+    """What they were given never ends by itself."""
+
+    def __init__(self, futures: dict[str, Future]) -> None:
+        self._futures = futures
+
+    def submit(self, step: Step) -> Future:
+        return self._futures.setdefault(step.key, Future())
+
+
+def exists(step: Step) -> None:
+    step.folder.mkdir(parents=True)
+    (step.folder / "manifest.json").write_text("{}")
+
+
+def test_a_step_whose_input_was_set_aside_meanwhile_is_handed_over_to_be_refused(
+    home: Path,
+) -> None:
+    there, slow = Step("train", {"number": 1}), Step("train", {"number": 2})
+    last = Step("train", {"number": 3}, {"start": there, "mask": slow})
+    futures: dict[str, Future] = {}
+    exists(there)
+    schedule = Schedule([slow, last], FakeWorkers(futures))
+    there.folder.rename(there.folder.with_name("damaged"))
+    exists(slow)
+    futures[slow.key].set_result({"seconds": 1})
+    assert list(schedule.ended(timeout=0)) == [(slow, {"seconds": 1})]
+    futures[last.key].set_exception(Damaged("it is gone"))
+    ((step, failure),) = schedule.ended(timeout=0)
+    assert step is last and failure.why == "it is gone" and schedule.idle
+
+
 def test_a_step_is_pending_until_its_result_was_given_though_its_artifact_exists(
     home: Path,
 ) -> None:
@@ -153,15 +186,7 @@ def test_a_step_is_pending_until_its_result_was_given_though_its_artifact_exists
     second = Step("train", {"number": 2}, {"start": first})
     futures: dict[str, Future] = {}
 
-    class Pool:
-        def submit(self, step: Step) -> Future:
-            return futures.setdefault(step.key, Future())
-
-    def exists(step: Step) -> None:
-        step.folder.mkdir(parents=True)
-        (step.folder / "manifest.json").write_text("{}")
-
-    schedule = Schedule([first, second], Pool())
+    schedule = Schedule([first, second], FakeWorkers(futures))
     assert schedule.pending == {first.key, second.key}
     exists(first)
     assert first.done
