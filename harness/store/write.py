@@ -207,11 +207,16 @@ def writer() -> Iterator[Writer]:
     """Open the store for writing, making it when it is not there.
 
     Raises:
-        InputError: another process writes, or the file is damaged or of a newer version; or, at
-            any time, it cannot be written any more. What was committed is kept.
+        InputError: another process writes, or the file is damaged, of a newer version, or gone
+            while its records are there; or, at any time, it cannot be written any more. What was
+            committed is kept.
     """
-    with alone(), opened() as store:
-        yield store
+    with alone():
+        path = store_path()
+        if not path.is_file() and any(map(records.names, records.KINDS)):
+            raise InputError(f"{path}: it is gone; `harness doctor --repair` restores it")
+        with opened() as store:
+            yield store
 
 
 @contextmanager

@@ -214,6 +214,16 @@ def test_a_file_that_is_damaged_or_gone_is_named_and_restored(
     assert content() == content(snapshot_path()) == before
 
 
+def test_a_store_that_is_gone_is_not_begun_anew(kept: Path) -> None:
+    store_path().unlink()
+    with (
+        pytest.raises(InputError, match=r"store.duckdb: it is gone; `harness doctor"),
+        store.writer(),
+    ):
+        pass
+    assert not store_path().exists()
+
+
 def test_a_snapshot_that_is_cut_short_is_refused_in_one_line(kept: Path) -> None:
     size = snapshot_path().stat().st_size
     for share in (0.9, 0.6, 0.3, 0.01):
