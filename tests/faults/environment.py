@@ -132,7 +132,7 @@ def damaged_artifact(kind: str, pattern: str, damage: str) -> Fault:
         path = chance.choice(found)
         DAMAGES[damage](path, chance)
         scene.inject(f"{kind}: {pattern} {damage}", path=path)
-        scene.finish(exact=False)
+        scene.finish(exact=False, examined=True)
 
     return fault
 

@@ -135,8 +135,10 @@ class Scene:
         require_clear(ended, STOPPED)
         return ended.code != 0
 
-    def finish(self, *, exact: bool = True) -> None:
+    def finish(self, *, exact: bool = True, examined: bool = False) -> None:
         """Do what a user does: run again, follow what messages advise, end with the right table.
+
+        With ``examined`` the doctor looks last, for damage to what nothing needed.
 
         Raises:
             NotSurvived: it does not end, or not with what an undisturbed run gives.
@@ -149,14 +151,19 @@ class Scene:
             advice = self._follow(ended)
         else:
             raise NotSurvived(f"{ATTEMPTS} runs and still: {ended.last_line}")
+        if examined:
+            self._repair()
         truth.require_same(self._expected, truth.read(self.home), exact=exact)
         truth.require_clean(self.home)
 
     def _follow(self, ended: Ended) -> list[str]:
         """What to run with next time, after doing what the message says."""
         if "doctor --repair" in ended.said:
-            require_clear(self.wait(self.command("doctor", "--repair")), frozenset())
+            self._repair()
         return ["--retry-failed"] if "--retry-failed" in ended.said else []
+
+    def _repair(self) -> None:
+        require_clear(self.wait(self.command("doctor", "--repair")), frozenset())
 
 
 def require_clear(ended: Ended, allowed: frozenset[int]) -> None:
