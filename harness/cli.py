@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from harness import cli_doctor, cli_release
+from harness import cli_cluster, cli_doctor, cli_release
+from harness.cli_options import AsJson, MatrixFile, PricedGpu, Utilisation
 from maec.command import start
 from maec.console import Console
 from maec.errors import InputError
@@ -19,7 +19,6 @@ from maec.visible import visible
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from harness.spec import Matrix
 
 OWN_FOLDERS = (
     *("artifacts", "cache", "locks", "questions"),
@@ -34,19 +33,15 @@ app = typer.Typer(
 )
 app.add_typer(cli_release.app)
 app.add_typer(cli_doctor.app)
-
-MatrixFile = Annotated[Path, typer.Argument(metavar="MATRIX", help="Matrix file (YAML).")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+app.add_typer(cli_cluster.app)
 
 
 @app.command()
 def plan(
     matrix: MatrixFile,
     steps: Annotated[bool, typer.Option("--steps", help="List every step instead.")] = False,
-    gpu: Annotated[str, typer.Option(help="To price by: a100, h100, rtx4090, …")] = "h100",
-    utilisation: Annotated[
-        float, typer.Option(help="Share of the GPU's peak that is reached.")
-    ] = 0.4,
+    gpu: PricedGpu = "h100",
+    utilisation: Utilisation = 0.4,
     nodes: Annotated[int, typer.Option(min=1, help="Simulate so many nodes.")] = 1,
     gpus: Annotated[
         int | None, typer.Option(min=1, help="Simulate the schedule: GPUs a node.")
@@ -131,7 +126,7 @@ def run(
 
     loaded = load_matrix(matrix)
     if step is not None:
-        _make_step(loaded, step)
+        cli_cluster.make_step(loaded, step)
         return
     console = Console(stderr=True)
     with told_to_go_on():
@@ -154,72 +149,6 @@ def run(
 def _print_failures(console: Console, failures: Mapping[str, str]) -> None:
     for what, why in failures.items():
         console.print(f"[red]failed[/red]  {escape(what)}: {escape(why)}", soft_wrap=True)
-
-
-def _make_step(matrix: "Matrix", key: str) -> None:
-    from harness.failed import failed
-    from harness.interrupt import raised_signals, told_to_go_on
-    from harness.one_step import find, make
-    from harness.plan import make_plan
-    from maec.errors import InputError
-
-    if sys.flags.hash_randomization:  # merges follow it, and it is settled when Python starts
-        os.execve(sys.executable, sys.orig_argv, {**os.environ, "PYTHONHASHSEED": "0"})
-    planned = make_plan(matrix)
-    step = find(planned, key)
-    try:
-        with told_to_go_on(), raised_signals():
-            made = make(planned, step, _tenths)
-    except InputError:
-        raise
-    except Exception as error:
-        print(f"harness: {step.label}: {failed(error)}", file=sys.stderr)
-        raise typer.Exit(1) from None
-    if int(os.environ.get("RANK", 0)) == 0:
-        print(f"{step.folder}: {'made' if made else 'was there already'} ({step.label})")
-
-
-def _tenths(done: int, total: int) -> None:
-    """Progress for a log: ten lines."""
-    if done * 10 // total > (done - 1) * 10 // total:
-        print(f"{done} of {total}", file=sys.stderr, flush=True)
-
-
-@app.command()
-def slurm(
-    matrix: MatrixFile,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write it there; printed by default.")
-    ] = None,
-    partition: Annotated[str | None, typer.Option(help="Of the cluster.")] = None,
-    gpus_per_task: Annotated[
-        int | None,
-        typer.Option(min=0, help="Of each training, on each node; by default its processes."),
-    ] = None,
-    nodes: Annotated[int, typer.Option(min=1, help="Of each training.")] = 1,
-    sbatch: Annotated[
-        list[str] | None,
-        typer.Option(metavar="OPTION", help="Another option of sbatch, such as --account=me."),
-    ] = None,
-    gpu: Annotated[str, typer.Option(help="To price by: a100, h100, rtx4090, …")] = "h100",
-    utilisation: Annotated[
-        float, typer.Option(help="Share of the GPU's peak that is reached.")
-    ] = 0.4,
-) -> None:
-    """Write a script that submits what is missing to Slurm: an array a level, then the run."""
-    from harness.plan import make_plan
-    from harness.slurm import Cluster, script
-    from harness.spec import load_matrix
-    from maec.folder import write_file
-
-    planned = make_plan(load_matrix(matrix))
-    gpus = planned.matrix.resources.processes if gpus_per_task is None else gpus_per_task
-    text = script(planned, Cluster(gpus, nodes, partition, sbatch or (), gpu, utilisation))
-    if out is None:
-        print(text, end="")
-        return
-    write_file(out, text, "--out")
-    print(f"{out}: written; `bash {out}` submits it")
 
 
 @app.command()

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli_options import AsJson
 from maec.visible import one_line, visible
 
 app = typer.Typer()
@@ -19,7 +20,7 @@ def doctor(
     quick: Annotated[
         bool, typer.Option("--quick", help="Read neither artifacts nor records.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check scores, records, artifacts and released sets; says what is wrong and what to do.
 

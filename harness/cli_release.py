@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli_options import AsJson
 from maec.visible import visible
 
 app = typer.Typer()
@@ -94,7 +95,7 @@ def verify(
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     beside: Beside = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Training runs side by side.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make and score cells of a set anew, and compare them with what was released, item by item.
 
