@@ -97,9 +97,9 @@ def run(
         run_id = _begin(store, matrix)
         status = "interrupted"
         live = LiveStatus(home(), matrix.name, run_id)
-        threads = workers or worker_count(len(left.steps), matrix.resources.processes)
+        count = workers or worker_count(len(left.steps), matrix.resources.processes)
         with (
-            start_workers(threads, max(1, machine.cores() // threads)) as pool,
+            start_workers(count, max(1, machine.cores() // count)) as pool,
             start_engine(matrix.engine) as engine,
         ):
             scorer = Scorer(plan, store, engine, run_id)

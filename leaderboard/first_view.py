@@ -34,8 +34,7 @@ st.dataframe(pd.DataFrame({{"chosen": [chosen] * 20, "number": range(20)}}))
 _SCORES = '[data-testid="stDataFrame"] canvas td'
 # what is drawn: the table for screen readers, by which scores are recognised, follows 0.2 s later
 _NOW = """
-() => [...document.querySelectorAll('[data-testid="stDataFrame"] canvas')]
-    .slice(0, 1).map(canvas => canvas.toDataURL()).join("")
+() => document.querySelector('[data-testid="stDataFrame"] canvas')?.toDataURL() ?? ""
 """
 _OTHER = f'before => !["", before].includes(({_NOW.strip()})())'
 

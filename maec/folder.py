@@ -54,14 +54,8 @@ def write_file(path: Path, text: str, option: str) -> None:
     Raises:
         InputError: it cannot be written; `option` is what names another file.
     """
-    scratch = path.with_name(f"{SCRATCH}{path.name}-{secrets.token_hex(4)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            scratch.write_text(text, encoding="utf-8")
-            os.replace(scratch, path)
-        finally:
-            scratch.unlink(missing_ok=True)
+        write_synced(path, text.encode())
     except OSError as error:
         reason = error.strerror or error
         raise InputError(

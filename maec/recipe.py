@@ -11,7 +11,6 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     Field,
-    ValidationError,
     ValidationInfo,
     model_validator,
 )
@@ -19,8 +18,7 @@ from pydantic import (
 from maec.errors import InputError
 from maec.hub import Source, as_source
 from maec.language import language_code
-from maec.reading import read_yaml
-from maec.strict import Strict, first_mistake
+from maec.strict import Strict, load
 
 K1, ALPHA, BETA = 0.05, 0.8, 0.2  # METHOD.md's starting values
 EXTRACTION = ("pivot", "mask", "k1", "alpha", "beta")
@@ -166,14 +164,7 @@ def load_recipe(path: Path) -> Recipe:
         InputError: no such file, no YAML, an unknown key (with the nearest known one), a value
             that is not allowed.
     """
-    path = Path(path)
-    data = read_yaml(path)
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: not a recipe; write keys such as 'base:' and 'languages:'")
-    try:
-        return Recipe.model_validate(data, context={"folder": path.absolute().parent})
-    except ValidationError as error:
-        raise InputError(f"{path}: {first_mistake(error, Recipe)}") from error
+    return load(Path(path), Recipe, "a recipe; write keys such as 'base:' and 'languages:'")
 
 
 def _replaced(model: _Model, by: Callable[[Source], Source]) -> _Model:

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, get_args
+from pathlib import Path
+from typing import Any, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -14,7 +15,10 @@ from pydantic import (
     field_validator,
 )
 
-from maec.errors import nearest
+from maec.errors import InputError, nearest
+from maec.reading import read_yaml
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 _TRUTH = "YAML reads yes, no, on and off as true and false"
 
@@ -35,6 +39,24 @@ class Strict(BaseModel):
             if any(kind in (int, float) for kind in _types(annotation)):
                 raise ValueError(f"must be a number; {_TRUTH}")
         return value
+
+
+def load(path: Path, model: type[Settings], kind: str) -> Settings:
+    """What the YAML file ``path`` says; relative paths in it count from the folder it lies in.
+
+    ``kind`` is what it should be and how that begins, for who gives another file.
+
+    Raises:
+        InputError: no such file, no YAML, an unknown key (with the nearest known one), a value
+            that is not allowed.
+    """
+    data = read_yaml(path)
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: not {kind}")
+    try:
+        return model.model_validate(data, context={"folder": path.absolute().parent})
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_mistake(error, model)}") from error
 
 
 def as_declared(annotation: Any, value: Any) -> Any:

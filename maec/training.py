@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from maec.errors import InputError
-from maec.reading import read_yaml
 from maec.recipe import Folder
 from maec.settings import TrainSettings
-from maec.strict import Strict, first_mistake
+from maec.strict import Strict, load
 
 if TYPE_CHECKING:
     from maec.train import TrainReport
@@ -50,13 +49,7 @@ def load_training(path: Path) -> Training:
     Raises:
         InputError: no such file, no YAML, an unknown key, a value that is not allowed.
     """
-    data = read_yaml(path)
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: not a training; write keys such as 'start:' and 'text:'")
-    try:
-        return Training.model_validate(data, context={"folder": path.absolute().parent})
-    except ValidationError as error:
-        raise InputError(f"{path}: {first_mistake(error, Training)}") from error
+    return load(path, Training, "a training; write keys such as 'start:' and 'text:'")
 
 
 def run(

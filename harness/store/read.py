@@ -104,7 +104,7 @@ def timings() -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str
     with reader() as connection:
         if connection is None:
             return [], [], []
-        return tuple(_dicts(connection.execute(query)) for query in (artifacts, models, runs))
+        return tuple(dicts(connection.execute(query)) for query in (artifacts, models, runs))
 
 
 def scores(keys: Sequence[str]) -> pd.DataFrame:
@@ -203,16 +203,11 @@ def runs(matrix: str, path: Path | None = None) -> list[dict[str, Any]]:
     with reader(path) as connection:
         if connection is None:
             return []
-        rows = _dicts(connection.execute(query, [matrix]))
+        rows = dicts(connection.execute(query, [matrix]))
     for row in rows:
         for name in ("matrix_file", "versions", "hardware", "engine"):
             row[name] = json.loads(row[name]) if row[name] else None
     return rows
-
-
-def _dicts(found: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
-    names = [column[0] for column in found.description]
-    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
 def overview() -> dict[str, Any] | None:
@@ -247,9 +242,13 @@ def failures() -> list[dict[str, Any]]:
     with reader() as connection:
         if connection is None:
             return []
-        found = connection.execute(query)
-        names = [column[0] for column in found.description]
-        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+        return dicts(connection.execute(query))
+
+
+def dicts(found: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    """The rows that a query found, each by the names of its columns."""
+    names = [column[0] for column in found.description]
+    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
 def sweep_trials(
@@ -266,8 +265,7 @@ def sweep_trials(
         """,
         values,
     )
-    names = [column[0] for column in found.description]
-    rows = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+    rows = dicts(found)
     for row in rows:
         for name in ("space", "start", "parameters", "by_language"):
             row[name] = json.loads(row[name])

@@ -19,6 +19,7 @@ from typing import Any
 import duckdb
 
 from harness.home import home
+from harness.store.read import dicts
 from harness.store.schema import unwritable
 from maec.errors import Damaged, InputError
 from maec.folder import write_synced
@@ -46,7 +47,9 @@ def keep(connection: duckdb.DuckDBPyConnection, kind: str, name: str) -> None:
         InputError: it cannot be written; the transaction must not commit.
     """
     rows = {
-        table: _rows(connection, f"SELECT * FROM {table} WHERE {column} = ? ORDER BY ALL", name)
+        table: dicts(
+            connection.execute(f"SELECT * FROM {table} WHERE {column} = ? ORDER BY ALL", [name])
+        )
         for table, column in KINDS[kind].items()
     }
     text = json.dumps(rows, ensure_ascii=False, default=str)  # times as DuckDB writes them
@@ -56,12 +59,6 @@ def keep(connection: duckdb.DuckDBPyConnection, kind: str, name: str) -> None:
         write_synced(path, gzip.compress(text.encode(), compresslevel=1, mtime=0))
     except OSError as error:
         raise InputError(unwritable(path, error.strerror)) from None
-
-
-def _rows(connection: duckdb.DuckDBPyConnection, query: str, name: str) -> list[dict[str, Any]]:
-    found = connection.execute(query, [name])
-    columns = [column[0] for column in found.description]
-    return [dict(zip(columns, row, strict=True)) for row in found.fetchall()]
 
 
 def read(path: Path) -> Rows:

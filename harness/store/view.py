@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from harness.store.read import reader
+from harness.store.read import dicts, reader
 
 _PLACED = [
     *("matrix", "pivot", "embedded", "split", "variant", "method", "title", "family"),
@@ -256,12 +256,10 @@ def _records(
     connection: duckdb.DuckDBPyConnection, query: str, values: list[Any]
 ) -> list[dict[str, Any]]:
     """Rows as dicts, with JSON columns parsed."""
-    found = connection.execute(query, values)
-    names = [column[0] for column in found.description]
     return [
         {
             name: json.loads(value) if name in _JSON and value is not None else value
-            for name, value in zip(names, row, strict=True)
+            for name, value in row.items()
         }
-        for row in found.fetchall()
+        for row in dicts(connection.execute(query, values))
     ]

@@ -108,8 +108,9 @@ class Writer:
                 f"{store_path()}; nothing is tuned on test questions: give other ones"
             )
         with self._transaction():
-            self._insert_frame("questions", frame, "ANTI JOIN questions USING (question)")
-            records.keep(self._connection, "questions", split)
+            added = self._insert_frame("questions", frame, "ANTI JOIN questions USING (question)")
+            if added or not records.path_of("questions", split).is_file():
+                records.keep(self._connection, "questions", split)
 
     def _taken(self, frame: pd.DataFrame) -> int:
         """How many of the questions in ``frame`` belong to another split than it says."""
@@ -186,12 +187,14 @@ class Writer:
             self._connection.execute("ROLLBACK")
             raise
 
-    def _insert_frame(self, table: str, frame: pd.DataFrame, clause: str = "") -> None:
+    def _insert_frame(self, table: str, frame: pd.DataFrame, clause: str = "") -> int:
+        """Returns how many rows were added."""
         columns = ", ".join(f'"{column}"' for column in frame.columns)
         # DuckDB finds the frame by the name of the variable
-        self._connection.execute(
+        added = self._connection.execute(
             f"INSERT INTO {table} ({columns}) SELECT {columns} FROM frame {clause}"
         )
+        return added.fetchone()[0]
 
     def _insert(self, table: str, row: Mapping[str, Any], clause: str = "") -> None:
         values = [_json(v) if isinstance(v, Mapping) else v for v in row.values()]
