@@ -1,54 +1,99 @@
 """Artifacts are used as they were written: their files are held against their manifest's digests.
 
 An artifact that was damaged is set aside, so that the next run makes it again; it is never deleted.
+One that is known to lie in an object store is fetched when its files are needed.
 """
 
 import secrets
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.home import home
-from harness.identity import digest
+from harness import object_store, pointers
+from harness.alone import alone
+from harness.home import artifact_path, home
+from harness.manifests import MANIFEST, SEAL, as_text, difference, intact
 from harness.steps import Step
 from harness.world import States, require_as_planned
 from maec.checkpoint import fingerprint, open_checkpoint
 from maec.errors import Damaged, InputError
-from maec.folder import SCRATCH, digest_of, digests, files_in
+from maec.folder import SCRATCH, digest_of, files_in, new_folder, require_space
 from maec.tensors import read_json
 
-MANIFEST = "manifest.json"
-SEAL = "seal"
 ASIDE = ".damaged-"
 """How the names of artifacts and files start that were set aside."""
 
 
-def sealed(manifest: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """A manifest with the digests of all files in ``folder``, and one of itself."""
-    whole = {**manifest, "digests": digests(folder, but=MANIFEST)}
-    return {**whole, SEAL: digest(whole)}
-
-
 def require_sound(step: Step) -> None:
-    """Refuse a step's artifact that is not what was written, and set it aside.
+    """Have a step's artifact on this machine; refuse one that is not what was written.
 
-    Its files are read once in a process, and again when they were touched.
+    One that lies in an object store is fetched. Files here are read once in a process, and again
+    when they were touched.
 
     Raises:
-        Damaged: it is not; run again to have it made again.
+        Damaged: it is not, and was set aside; run again to have it made again.
+        NoSpace: there is no room for what would be fetched.
+        OSError: fetching it failed underway.
     """
     if step.path is not None:
         return require_as_planned(step)
-    if not (step.folder / MANIFEST).is_file():
-        raise Damaged(f"{step.folder}: {step.label} is gone; run again to have it made again")
+    if not step.here:
+        return _fetch(step)
     if found := damage(step.folder):
         aside = set_aside(step.folder)
         raise Damaged(
             f"{step.folder}: {step.label} was damaged after it was made ({found}); it lies in "
             f"{aside.name} now: run again to have it made again"
         )
+
+
+def _fetch(step: Step) -> None:
+    """Copy an artifact from where it is known to lie, unless another process just did."""
+    with alone(step):
+        if step.here:
+            return
+        pointer = pointers.read(step)
+        if pointer is None:
+            raise _gone(step)
+        require_space(step.folder, pointer.manifest["bytes"])
+        shutil.rmtree(step.folder, ignore_errors=True)  # links to what left the hub's cache
+        with new_folder(step.folder) as folder:
+            try:
+                object_store.download(pointer, folder)
+                found = difference(pointer.manifest, folder)
+            except FileNotFoundError:
+                found = "files are missing"
+            if found:
+                raise _withdrawn(step, pointer, found)
+            (folder / MANIFEST).write_text(as_text(pointer.manifest), encoding="utf-8")
+
+
+def _withdrawn(step: Step, pointer: pointers.Pointer, found: str) -> Damaged:
+    """See to it that nothing takes a damaged copy again; returns what to raise."""
+    pointers.drop(step)
+    told = f"{pointer}: this copy of {step.label} is damaged ({found})"
+    try:
+        object_store.withdraw(pointer)
+    except OSError as error:
+        return Damaged(f"{told}, and still in use: {error}; remove it there, then run again")
+    return Damaged(f"{told}, and not used any more: run again to have it made again")
+
+
+def _gone(step: Step) -> Damaged:
+    return Damaged(f"{step.folder}: {step.label} is gone; run again to have it made again")
+
+
+def manifest_of(step: Step) -> dict[str, Any]:
+    """The manifest of a step that was made, wherever its files lie; Damaged if unreadable."""
+    if step.here:
+        return manifest(step.folder)
+    pointer = pointers.read(step)
+    if pointer is None:
+        raise _gone(step)
+    return dict(pointer.manifest)
 
 
 def manifest(folder: Path) -> dict[str, Any]:
@@ -77,11 +122,10 @@ def _damage(folder: Path, states: States) -> str | None:
     """:func:`damage` of an artifact whose files are in these states."""
     try:
         made = read_json(folder / MANIFEST)
-        seal = made.pop(SEAL, None)
-        if seal is not None or "digests" in made:
-            if seal != digest(made):
+        if SEAL in made or "digests" in made:
+            if not intact(made):
                 return f"{MANIFEST} is not as it was written"
-            return _difference(made["digests"], digests(folder, but=MANIFEST))
+            return difference(made, folder)
         # before manifests had digests they had the fingerprint of a checkpoint's weights
         known = made.get("fingerprint")
         if known is not None and fingerprint(open_checkpoint(folder)) != known:
@@ -91,17 +135,8 @@ def _damage(folder: Path, states: States) -> str | None:
     return None
 
 
-def _difference(written: dict[str, str], found: dict[str, str]) -> str | None:
-    for name, wanted in written.items():
-        if name not in found:
-            return f"{name} is missing"
-        if found[name] != wanted:
-            return f"{name} has BLAKE3 {found[name][:12]}… where {wanted[:12]}… was written"
-    return None
-
-
 def set_aside(folder: Path) -> Path:
-    """Rename a damaged artifact or set of questions, and damaged files that it links to."""
+    """Rename a damaged artifact, set of questions or pointer, and damaged files linked to."""
     with suppress(InputError):
         for name, wanted in read_json(folder / MANIFEST).get("digests", {}).items():
             target = (folder / name).resolve()
@@ -122,13 +157,26 @@ def before(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def every() -> list[Path]:
-    """The folders of all artifacts here, by kind and key.
+    """The folders of all artifacts whose files are here, by kind and key.
 
     One with links to what is gone from the hub's cache is none: it is fetched again when needed.
     """
     return [
         path for path in _kept("artifacts/*/*") if all(file.exists() for file in path.iterdir())
     ]
+
+
+def manifests() -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The folder and the manifest of every artifact, wherever its files lie, that can be read."""
+    here = set(every())
+    for folder in sorted(here):
+        with suppress(Damaged):
+            yield folder, manifest(folder)
+    for path in pointers.every():
+        folder = artifact_path(path.parent.name, path.stem)
+        if folder not in here:
+            with suppress(Damaged):
+                yield folder, dict(pointers.load(path).manifest)
 
 
 def questions() -> list[Path]:

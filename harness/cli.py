@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OWN_FOLDERS = (
     *("artifacts", "cache", "locks", "questions"),
-    *("records", "tasks", "training", "verify"),
+    *("records", "remote", "tasks", "training", "verify"),
 )
 """What the harness makes in MAEC_HOME; nothing else there is ever deleted."""
 

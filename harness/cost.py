@@ -4,13 +4,12 @@ Tokens and FLOPs follow from the plan; seconds, memory and bytes from the manife
 ran. What is not known is None, never 0.
 """
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from harness import store
+from harness import artifacts, store
 from harness.plan import Cell, Plan, make_plan
 from harness.spec import Matrix
 from harness.steps import Step
@@ -84,9 +83,8 @@ def costs(plan: Plan, reference: str | None = None) -> dict[str, Any]:
 
 def _manifests(steps: Sequence[Step]) -> dict[str, dict[str, Any]]:
     """By step key: from the artifact, else from the store, which outlives it."""
-    files = {s.key: s.folder / "manifest.json" for s in steps if s.path is None and s.done}
-    found = {key: json.loads(file.read_text(encoding="utf-8")) for key, file in files.items()}
-    return store.manifests([step.key for step in steps if step.key not in files]) | found
+    found = {s.key: artifacts.manifest_of(s) for s in steps if s.path is None and s.done}
+    return store.manifests([step.key for step in steps if step.key not in found]) | found
 
 
 def _figures(step: Step, manifest: Mapping[str, Any], sizes: Mapping[str, int | None]) -> Figures:

@@ -15,9 +15,10 @@ from typing import Literal
 
 import duckdb
 
-from harness import artifacts
+from harness import artifacts, pointers
 from harness.home import home, snapshot_path, store_path
 from harness.leftovers import leftovers, remove_leftovers
+from harness.manifests import MANIFEST, SEAL
 from harness.store import records
 from harness.store.check import contradictions, copy_of, version_at
 from harness.store.importing import require_consistent
@@ -52,8 +53,8 @@ class Finding:
 class Examined:
     """What an examination found, and how much it looked at.
 
-    ``gone`` are artifacts that were made here and are no longer: no damage, since what needs them
-    makes them again.
+    ``gone`` are artifacts that were made here and are no longer, nor known to lie in an object
+    store: no damage, since what needs them makes them again.
     """
 
     findings: list[Finding]
@@ -108,6 +109,7 @@ def _examine(quick: bool, track: Track) -> Examined:
     folders = artifacts.every()
     damaged = dict(_damaged([*folders, *artifacts.questions()], quick, track))
     sound = [folder for folder in folders if folder not in damaged]
+    unreadable = dict(_unreadable())
     cells, made = 0, {}
     if store_path().is_file():
         try:
@@ -122,9 +124,10 @@ def _examine(quick: bool, track: Track) -> Examined:
             findings.append(Finding("store", store_path(), *_told(store_path(), error)))
     elif _was_written():
         findings.append(Finding("store", store_path(), "it is gone"))
-    findings += [_to_make_again(folder, what) for folder, what in damaged.items()]
+    findings += [_to_make_again(path, what) for path, what in (damaged | unreadable).items()]
     findings += _of_releases()
-    gone = len(made.keys() - {folder.name for folder in folders})
+    remote = {path.stem for path in pointers.every() if path not in unreadable}
+    gone = len(made.keys() - remote - {folder.name for folder in folders})
     return Examined(findings, cells, len(folders), gone)
 
 
@@ -137,10 +140,19 @@ def _scratch() -> Iterator[Path]:
 def _damaged(folders: Sequence[Path], quick: bool, track: Track) -> Iterator[tuple[Path, str]]:
     for name in track([str(folder) for folder in folders], "reading artifacts"):
         folder = Path(name)
-        if quick and (folder / artifacts.MANIFEST).is_file():
+        if quick and (folder / MANIFEST).is_file():
             continue
         if what := artifacts.damage(folder):
             yield folder, what
+
+
+def _unreadable() -> Iterator[tuple[Path, str]]:
+    """What is remembered of artifacts in an object store, and is damaged."""
+    for path in pointers.every():
+        try:
+            pointers.load(path)
+        except Damaged as error:
+            yield path, _told(path, error)[0]
 
 
 def _artifacts(connection: duckdb.DuckDBPyConnection) -> dict[str, dict]:
@@ -161,7 +173,7 @@ def _of_store(connection: duckdb.DuckDBPyConnection) -> Iterator[Finding]:
 def _of_manifests(made: Mapping[str, dict], folders: Sequence[Path]) -> Iterator[Finding]:
     for folder in folders:
         recorded, found = made.get(folder.name), artifacts.manifest(folder)
-        if recorded is None or (recorded != found and artifacts.SEAL in found):
+        if recorded is None or (recorded != found and SEAL in found):
             what = "its manifest is not in the store: a run was killed when it had made it"
             yield Finding("store", folder, what)
         elif recorded != found:

@@ -22,6 +22,7 @@ from harness import artifacts, world
 from harness.alone import alone
 from harness.fetch import fetch
 from harness.home import home
+from harness.manifests import MANIFEST, as_text, sealed
 from harness.quiet import quiet
 from harness.steps import PACK, Step
 from harness.text import Reading, mixed
@@ -54,7 +55,7 @@ def execute(step: Step, progress: Progress | None = None) -> dict[str, Any]:
     """
     with alone(step):
         if step.done:
-            return artifacts.manifest(step.folder)
+            return artifacts.manifest_of(step)
         return _execute(step, progress)
 
 
@@ -63,7 +64,8 @@ def _execute(step: Step, progress: Progress | None) -> dict[str, Any]:
     _reset_peak_memory()
     target = step.folder
     before = _commit(target)
-    for part in step.inputs.values():
+    base = next(step.walk())  # has a say in what merges are rounded to
+    for part in (*step.inputs.values(), *([base] if base is not step and base.done else [])):
         artifacts.require_sound(part)
     # a folder without manifest is what an older, interrupted program left; one with links to what
     # is gone from the hub's cache is fetched again
@@ -93,9 +95,8 @@ def _execute(step: Step, progress: Progress | None) -> dict[str, Any]:
             "created": datetime.now(UTC).isoformat(),
             **details,
         }
-        manifest = artifacts.sealed(manifest, folder)
-        text = json.dumps(manifest, indent=1, ensure_ascii=False)
-        (folder / artifacts.MANIFEST).write_text(text, encoding="utf-8")
+        manifest = sealed(manifest, folder)
+        (folder / MANIFEST).write_text(as_text(manifest), encoding="utf-8")
     return manifest
 
 

@@ -121,7 +121,7 @@ def _chat_template(tokenizer: Any) -> Callable[..., str]:
 
 def _tokenizer_folder(base: Step) -> Path:
     """Where a base's tokenizer is, or that of the base that it will be made like."""
-    if base.done:
+    if base.here:
         return base.folder
     if base.kind == "pretrain":
         return EMBEDDED_BASE

@@ -61,6 +61,11 @@ def artifact_path(kind: str, key: str) -> Path:
     return home() / "artifacts" / kind / key
 
 
+def pointer_path(kind: str, key: str) -> Path:
+    """What is remembered of an artifact that lies in an object store."""
+    return home() / "remote" / kind / f"{key}.json"
+
+
 def tasks_path(key: str) -> Path:
     return home() / "tasks" / key
 

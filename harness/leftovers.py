@@ -10,6 +10,7 @@ _PATTERNS = (
     "artifacts/*/.partial-*",
     "questions/.partial-*",
     "records/*/.partial-*",
+    "remote/*/.partial-*",
     "tasks/.partial-*",
     "*.partial",
 )

@@ -51,12 +51,12 @@ class Live:
 
     def start(self, base: Step) -> None:
         """Hold an engine for models of the size of ``base``; that of another size is stopped."""
+        require_sound(base)
         size = (base.folder / "config.json").read_bytes()
         if self._engine is not None and (size != self._size or self._engine.lm.broken):
             self._engine.stop()
             self._engine = None
         if self._engine is None:
-            require_sound(base)
             self._engine, self._size = start(self._settings, base.folder), size
 
     def answer(self, base: Step, model: Step, tasks: Sequence[Task]) -> Answer:

@@ -5,6 +5,7 @@ the store: the next run finds what they made, and records it.
 """
 
 from harness.alone import alone
+from harness.artifacts import require_sound
 from harness.execute import Progress, execute, train_together
 from harness.plan import Plan
 from harness.steps import Step
@@ -44,6 +45,8 @@ def make(plan: Plan, step: Step, progress: Progress | None = None) -> bool:
     if rank() > 0:
         wanted = from_first(None)
         if wanted and step.kind == "train":
+            for part in step.inputs.values():
+                require_sound(part)
             train_together(step, step.folder, None)
     else:
         with alone(step):

@@ -69,7 +69,7 @@ class Plan:
         """Of the step's checkpoint; None while it was never made."""
         known = self.fingerprints.get(step.key) or step.settings.get("fingerprint")
         if known is None and step.done:
-            known = artifacts.manifest(step.folder).get("fingerprint")
+            known = artifacts.manifest_of(step).get("fingerprint")
         return known
 
     def made(self, step: Step, fingerprint: str | None) -> None:

@@ -296,7 +296,7 @@ def _bytes(value: Any) -> int:
 
 
 def _shape(plan: Plan, base: Step) -> Shape | None:
-    folder = base.folder if base.done else cached(base) if base.kind == "fetch" else None
+    folder = base.folder if base.here else cached(base) if base.kind == "fetch" else None
     if folder is not None:
         return Shape.of(read_json(folder / "config.json"))
     return Shape.of(plan.matrix.config if base.kind == "fetch" else base.settings.get("model", {}))

@@ -226,10 +226,16 @@ def record_artifact(store: Writer, step: Step, manifest: dict[str, Any]) -> None
 
 
 def _record_made(plan: Plan, store: Writer) -> None:
-    """Remember artifacts that were made when a run was killed."""
-    made = {step.key: step for step in plan.steps if step.path is None and step.done}
-    for key in made.keys() - store.artifacts():
-        record_artifact(store, made[key], artifacts.manifest(made[key].folder))
+    """Remember artifacts that were made when a run was killed, or on other machines."""
+    recorded = store.artifacts()
+    for step in plan.steps:
+        if step.path is not None or not step.done or (step.here and step.key in recorded):
+            continue
+        manifest = artifacts.manifest_of(step)
+        # others may have made it with other weights than those that were here once
+        if step.key not in recorded or manifest["fingerprint"] != plan.fingerprint(step):
+            record_artifact(store, step, manifest)
+            plan.made(step, manifest["fingerprint"])
 
 
 def _begin(store: Writer, matrix: Matrix) -> str:

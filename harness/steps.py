@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness.home import artifact_path
+from harness.home import artifact_path, pointer_path
 from harness.identity import digest
 
 VERSIONS = {
@@ -100,6 +100,12 @@ class Step:
 
     @property
     def done(self) -> bool:
+        """Whether its artifact was made: it is here, or known to lie in an object store."""
+        return self.here or pointer_path(self.kind, self.key).is_file()
+
+    @property
+    def here(self) -> bool:
+        """Whether the files of its artifact are on this machine."""
         # an artifact appears whole or not at all, its manifest with it
         if self.path is not None or not (self.folder / "manifest.json").is_file():
             return self.path is not None

@@ -48,7 +48,7 @@ def base_step(matrix: Matrix) -> Step:
         base = _local(EMBEDDED_BASE, EMBEDDED, f"{matrix.file}: base")
     else:
         base = _checkpoint(matrix, str(matrix.base), "base", None)
-    if base.done:
+    if base.here:
         _require_as_stated(matrix, base)
     return base
 
@@ -102,7 +102,7 @@ def _checkpoint(matrix: Matrix, named: str, key: str, base: Step | None) -> Step
         place = Place(paths=(path,))
         return Step("fetch", settings, inputs, label=f"merge {named}", places=(place,))
     found = _local(path, named, where, trusted)
-    if base is not None and base.done:
+    if base is not None and base.here:
         with _told(where):
             _require_fits(base.folder, path)
     return found
@@ -191,7 +191,7 @@ def base_numel(base: Step, stated: int | None = None) -> int | None:
 
     As :func:`known_numel`, and those of a base of the embedded world that was not made yet.
     """
-    if base.kind != "pretrain" or base.done:
+    if base.kind != "pretrain" or base.here:
         return known_numel(base, stated)
     from harness.embedded import pretrain
 
@@ -208,7 +208,7 @@ def merged_dtype(step: Step) -> str:
     base = next(step.walk())
     if base.kind == "pretrain" or base.path == EMBEDDED_BASE:
         return "float32"
-    if not base.done:
+    if not base.here:
         return "bfloat16" if base.kind == "fetch" else "float32"
     infos = open_checkpoint(base.folder).tensors.values()
     stored = {info.dtype for info in infos if info.is_float}
@@ -221,7 +221,7 @@ def known_numel(base: Step, stated: int | None = None) -> int | None:
     Of a base that was not fetched yet they are what the hub's cache holds of it says, else those
     ``stated``.
     """
-    if base.done:
+    if base.here:
         return open_checkpoint(base.folder).numel()
     folder = cached(base)
     return (folder and _numel(folder)) or (stated if base.kind == "fetch" else None)

@@ -129,15 +129,13 @@ def _take_manifests(connection: duckdb.DuckDBPyConnection) -> None:
     rows = connection.execute("SELECT key, manifest FROM artifacts").fetchall()
     known = {key: json.loads(manifest) for key, manifest in rows}
     shared = ("key", "kind", "label", "fingerprint", "created")
-    for folder in artifacts.every():
-        with suppress(Damaged):
-            manifest = artifacts.manifest(folder)
-            if known.get(folder.name) == manifest:
-                continue
-            row = {name: manifest[name] for name in shared} | {"path": str(folder)}
-            connection.execute("DELETE FROM artifacts WHERE key = ?", [folder.name])
-            rows = [{**row, "manifest": json.dumps(manifest, ensure_ascii=False)}]
-            _add(connection, "artifacts", pa.Table.from_pylist(rows))
+    for folder, manifest in artifacts.manifests():
+        if known.get(folder.name) == manifest:
+            continue
+        row = {name: manifest[name] for name in shared} | {"path": str(folder)}
+        connection.execute("DELETE FROM artifacts WHERE key = ?", [folder.name])
+        rows = [{**row, "manifest": json.dumps(manifest, ensure_ascii=False)}]
+        _add(connection, "artifacts", pa.Table.from_pylist(rows))
 
 
 def _add(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:

@@ -14,9 +14,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.artifacts import damage, sealed
+from harness.artifacts import damage
 from harness.home import questions_path
 from harness.identity import digest
+from harness.manifests import MANIFEST, sealed
 from harness.quiet import quiet
 from harness.tasks import files
 from harness.tasks.asked import is_numeric
@@ -26,7 +27,6 @@ from maec.errors import Damaged, InputError
 from maec.folder import new_folder
 from maec.tensors import read_json
 
-_MANIFEST = "manifest.json"
 _SPLITS = ("training_split", "validation_split", "test_split", "fewshot_split")
 
 
@@ -85,7 +85,7 @@ class Source:
             return [self._as_read(task) for task in self.tasks]
         if not self.fetched:
             return None
-        manifest = read_json(self.folder / _MANIFEST)
+        manifest = read_json(self.folder / MANIFEST)
         if damage(self.folder):
             raise Damaged(
                 f"{self.folder}: {self.where}: these questions are no longer what was fetched; "
@@ -120,7 +120,7 @@ class Source:
                 "examples": {name: documents.examples for name, documents in found.items()},
                 "files": sorted(_files_of(loaded.values())),
             }
-            (folder / _MANIFEST).write_text(
+            (folder / MANIFEST).write_text(
                 json.dumps(sealed(manifest, folder), indent=1, ensure_ascii=False), encoding="utf-8"
             )
 

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from harness import artifacts, doctor, live, store
 from harness.execute import execute
 from harness.home import living_in, snapshot_path, store_path
+from harness.manifests import sealed
 from harness.plan import make_plan
 from harness.spec import load_matrix
 from harness.steps import Step
@@ -63,7 +64,7 @@ def fill(home: Path) -> None:
         "key": "k", "kind": "train", "label": "ability", "fingerprint": "f", "inputs": {},
         "created": "2026-01-02T00:00:00+00:00",
     }  # fmt: skip
-    manifest = artifacts.sealed(manifest, folder)
+    manifest = sealed(manifest, folder)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with store.writer() as writer:
         writer.begin_run(
@@ -447,7 +448,7 @@ def test_a_damaged_file_of_the_hubs_cache_is_set_aside_and_its_commit_is_remembe
     step = made(home, "fetch", "f")
     step.folder.mkdir(parents=True)
     (step.folder / "model.safetensors").symlink_to(blob)
-    manifest = artifacts.sealed({"fingerprint": None, "commit": "abc"}, step.folder)
+    manifest = sealed({"fingerprint": None, "commit": "abc"}, step.folder)
     (step.folder / "manifest.json").write_text(json.dumps(manifest))
     artifacts.require_sound(step)
     flip(blob, 99)
