@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from harness import cli_cluster, cli_doctor, cli_release
-from harness.cli_options import AsJson, MatrixFile, PricedGpu, Utilisation
+from harness.cli_options import AsJson, MatrixFile, OnExecutor, PricedGpu, Utilisation
 from maec.command import start
 from maec.console import Console
 from maec.errors import InputError
@@ -114,6 +114,7 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also what failed before by its own fault.")
     ] = False,
+    executor: OnExecutor = None,
     step: Annotated[
         str | None,
         typer.Option(metavar="KEY", help="Make this step alone; touches no score and no store."),
@@ -124,7 +125,7 @@ def run(
     from harness.interrupt import told_to_go_on
     from harness.spec import load_matrix
 
-    loaded = load_matrix(matrix)
+    loaded = load_matrix(matrix).by(executor)
     if step is not None:
         cli_cluster.make_step(loaded, step)
         return
@@ -164,6 +165,7 @@ def sweep(
         int | None, typer.Option(help="Of the models; the matrix's first by default.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Training runs side by side.")] = None,
+    executor: OnExecutor = None,
     curves: Annotated[bool, typer.Option("--curves", help="Show every trial.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -175,7 +177,7 @@ def sweep(
     from harness.sweep import sweeps
     from harness.sweep_table import by_sweep, curve, overview
 
-    loaded = load_matrix(matrix)
+    loaded = load_matrix(matrix).by(executor)
     named = {"abilities": ability or (), "items": items, "seed": seed}
     console = Console(stderr=True)
     if sweeps(loaded, method or (), **named):  # refuse before anything is fetched

@@ -1,23 +1,38 @@
-"""The engine in a process of its own, as the driver has it: asked, and replaced when it dies."""
+"""An engine in a process of its own, as the driver has it: asked, and replaced when it dies."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from typing import Any, Protocol
 
-from harness.actor import Actor
 from harness.failed import Died, Failed
-from harness.live import Answer, Live
-from harness.spec import Engine as Settings
+from harness.live import Answer
 from harness.steps import Step
 from harness.tasks import Task
 
 
-class EngineProcess:
-    """One process with one :class:`harness.live.Live`, which starts when it is first asked."""
+class Process(Protocol):
+    """A process with an object in it, as :class:`harness.actor.Actor` describes it."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._actor = Actor("harness engine", Live, settings)
+    def call(self, method: str, *arguments: Any) -> Any: ...
+
+    def renew(self) -> None: ...
+
+    def interrupt(self, grace: float = 0.0) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class EngineProcess:
+    """A process with a :class:`harness.live.Live`, which starts when it is first asked.
+
+    ``base`` and ``model`` are keys of what it was asked last.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
         self._caller = ThreadPoolExecutor(1)
+        self.base: str | None = None
+        self.model: str | None = None
 
     def ask(self, base: Step, model: Step, tasks: Sequence[Task]) -> Future[Answer]:
         """A model's answers, when they are there.
@@ -25,13 +40,23 @@ class EngineProcess:
         Fails with Died if the model killed the engine twice, and with Failed, which is not lasting,
         if there is no engine.
         """
+        self.base, self.model = base.key, model.key
         return self._caller.submit(self._ask, base, model, tasks)
+
+    def rest(self) -> None:
+        """End the process, and what it holds with it; the next question starts another."""
+        self.base = self.model = None
+        self._process.renew()
+
+    def interrupt(self) -> None:
+        """Give up what it was asked."""
+        self._process.interrupt()
 
     def stop(self) -> None:
         """End the process; what it was asked is given up."""
-        self._actor.interrupt()
+        self._process.interrupt()
         self._caller.shutdown(wait=True, cancel_futures=True)
-        self._actor.stop()
+        self._process.stop()
 
     def _ask(self, base: Step, model: Step, tasks: Sequence[Task]) -> Answer:
         try:
@@ -45,23 +70,13 @@ class EngineProcess:
 
     def _ask_once(self, base: Step, model: Step, tasks: Sequence[Task]) -> Answer:
         try:
-            self._actor.call("start", base)
+            self._process.call("start", base)
         except Failed as error:
-            self._actor.renew()
+            self._process.renew()
             why = f"the engine does not start: {error}"
             raise type(error)(why, lasting=False) from None
         try:
-            return self._actor.call("answer", base, model, tasks)
+            return self._process.call("answer", base, model, tasks)
         except Failed:
-            self._actor.renew()  # an engine that cannot say what failed is not to be trusted
+            self._process.renew()  # an engine that cannot say what failed is not to be trusted
             raise
-
-
-@contextmanager
-def start_engine(settings: Settings) -> Iterator[EngineProcess]:
-    """An engine until the block ends."""
-    engine = EngineProcess(settings)
-    try:
-        yield engine
-    finally:
-        engine.stop()

@@ -1,5 +1,6 @@
 """The one engine that a process holds at a time, and the questions that it is asked."""
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -43,7 +44,10 @@ class Answer:
 class Live:
     """Starts an engine when one is first needed, and reads each task once."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, gpus: str | None = None) -> None:
+        """``gpus`` are those that the engine may use, as CUDA_VISIBLE_DEVICES names them."""
+        if gpus is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpus
         self._settings = settings
         self._engine: Engine | None = None
         self._size = b""

@@ -22,6 +22,12 @@ def gpus() -> list[str]:
     return listed.stdout.splitlines() if listed.returncode == 0 else []
 
 
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [str(i) for i in range(len(gpus()))] if named is None else named.split(",")
+
+
 def cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

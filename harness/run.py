@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import psutil
 from rich.console import Console
 
-from harness import artifacts, machine, methods, tasks
+from harness import artifacts, machine, methods, remote, tasks
 from harness import store as stores
 from harness.alone import require_none
 from harness.board import Board, board
-from harness.engine_process import start_engine
+from harness.engines import Engines
 from harness.execute import versions
+from harness.executor import start_executor
 from harness.failed import Failed
 from harness.fit import require_fit
 from harness.home import home
@@ -35,12 +35,8 @@ from harness.spec import Matrix
 from harness.steps import Step
 from harness.store import Writer, writer
 from harness.text import located
-from harness.workers import start_workers
 from maec.folder import require_space
 from maec.hub import local_folder
-
-WORKER_MEMORY = 1 << 30
-"""Bytes a training process of a small model takes; the number of workers respects it."""
 
 
 @dataclass
@@ -77,10 +73,15 @@ def run(
     _require_reachable(refused)
     tasks.fetch(matrix, console)
     outcome = Outcome()
+    shared = matrix.executor.artifacts
+    if shared is not None:
+        remote.require_reachable(shared)
     with heeded_signals() as stop, writer() as store:
         require_none()
         remove_leftovers()
         store.snapshot(now=True)  # a killed run may have left an older one
+        if shared is not None:
+            remote.learn(refused.steps, shared)
         plan = make_plan(matrix, wanted)
         _record_made(plan, store)
         _claim_questions(plan, store)
@@ -97,16 +98,12 @@ def run(
         run_id = _begin(store, matrix)
         status = "interrupted"
         live = LiveStatus(home(), matrix.name, run_id)
-        count = workers or worker_count(len(left.steps), matrix.resources.processes)
-        with (
-            start_workers(count, max(1, machine.cores() // count)) as pool,
-            start_engine(matrix.engine) as engine,
-        ):
-            scorer = Scorer(plan, store, engine, run_id)
+        with start_executor(matrix, len(left.steps), workers) as (pool, engines):
+            scorer = Scorer(plan, store, engines, run_id)
             try:
                 with board(console, live, left.steps, len(left.cells)) as shown:
                     book = _Book(plan, store, run_id, shown, outcome)
-                    _work(left, Schedule(left.steps, pool), scorer, book, stop)
+                    _work(left, Schedule(left.steps, pool), engines, scorer, book, stop)
                 status = "failed" if outcome.failures else "done"
             finally:
                 store.finish_run(run_id, status, datetime.now(UTC), scorer.figures)
@@ -120,35 +117,44 @@ def _failed_before() -> dict[str, str]:
     return {entry["key"]: entry["message"] for entry in stores.failures() if entry["lasting"]}
 
 
-def _work(left: Remaining, schedule: Schedule, scorer: Scorer, book: "_Book", stop: Stop) -> None:
-    """Alternate between what workers made and what the engine answered, until nothing is left."""
-    cells, asked = left.cells, None
-    while cells:
+def _work(
+    left: Remaining,
+    schedule: Schedule,
+    engines: Engines,
+    scorer: Scorer,
+    book: "_Book",
+    stop: Stop,
+) -> None:
+    """Alternate between what workers made and what engines answered, until nothing is left."""
+    waiting, ready, asked = left.cells, [], []
+    changed = True
+    while waiting or ready or asked:
         stop.check()
         for step, result in schedule.ended(timeout=0):
             book.step(step, result)
+            changed = True
         book.reports(schedule)
-        if asked is None:
+        if changed:
             # an artifact exists a moment before its manifest comes back to be recorded
             pending = schedule.pending
-            made = [c for c in cells if not pending & {c.base.key, c.model.key} and c.base.done]
-            if groups := ready_models(made):
-                asked = scorer.ask(groups[0])
-            elif schedule.idle:
-                return  # what is left waits for steps that failed
-        waiting = schedule.running | ({asked.answer} if asked else set())
-        wait(waiting, timeout=0.25, return_when=FIRST_COMPLETED)
-        if asked is not None and asked.answer.done():
-            answered = _same(cells, asked)
-            book.cells(asked, answered, scorer.finish(asked))
-            cells = [cell for cell in cells if cell not in answered]
-            asked = None
-
-
-def _same(cells: list[Cell], asked: Asked) -> list[Cell]:
-    """Those of ``cells`` that stand for the same questions to the same model as what was asked."""
-    keys = {(cell.model.key, cell.task.key) for cell in asked.cells}
-    return [cell for cell in cells if (cell.model.key, cell.task.key) in keys]
+            made = [c for c in waiting if not pending & {c.base.key, c.model.key}]
+            groups = ready_models(made)
+            models = {group[0].model.key for group in groups}
+            waiting = [cell for cell in waiting if cell.model.key not in models]
+            ready += groups
+            changed = False
+        while group := scorer.next(ready):
+            ready.remove(group)
+            asked.append(scorer.ask(group))
+        if not asked and not ready and schedule.idle:
+            return  # what is left waits for steps that failed
+        if not ready and schedule.starved:
+            engines.rest()
+        answers = {one.answer for one in asked}
+        wait(schedule.running | answers, timeout=0.25, return_when=FIRST_COMPLETED)
+        for one in [one for one in asked if one.answer.done()]:
+            book.cells(one, scorer.finish(one))
+            asked.remove(one)
 
 
 @dataclass
@@ -180,13 +186,13 @@ class _Book:
         lasting = result.lasting and step.kind != "fetch"
         self._failure("step", step.key, step.label, result.why, lasting)
 
-    def cells(self, asked: Asked, cells: list[Cell], failures: dict[str, Failed]) -> None:
-        """A model was asked its ``cells``; by the key of the task, what failed."""
-        good = [cell for cell in cells if cell.task.key not in failures]
+    def cells(self, asked: Asked, failures: dict[str, Failed]) -> None:
+        """A model was asked its cells; by the key of the task, what failed."""
+        good = [cell for cell in asked.cells if cell.task.key not in failures]
         self.outcome.cells += len(good)
         if good:
             self.shown.scored(model_name(good[0]), len(good), asked.seconds)
-        for cell in cells:
+        for cell in asked.cells:
             if failure := failures.get(cell.task.key):
                 self.shown.failed(name(cell), failure.why, cells=1)
                 self.outcome.failures[name(cell)] = failure.why
@@ -309,14 +315,3 @@ def _require_reachable(plan: Plan) -> None:
         for corpus in step.settings.get("corpora", []):
             if "dataset" in (corpus.get("source") or {}):
                 located(corpus["source"]["dataset"], corpus["source"]["revision"])
-
-
-def worker_count(steps: int, processes: int = 1) -> int:
-    """How many steps to make side by side: as cores and memory allow, one on a GPU.
-
-    ``processes`` share each training.
-    """
-    if machine.gpus():
-        return 1  # one training run fills a GPU
-    by_memory = int(psutil.virtual_memory().available // WORKER_MEMORY)
-    return max(1, min(machine.cores() // processes, by_memory // processes, steps))

@@ -4,16 +4,16 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
+from harness.executor import Pool
 from harness.failed import Failed, failed, needs
 from harness.policy import Job, ranks
 from harness.steps import Step
-from harness.workers import Workers
 
 
 class Schedule:
     """The steps of a plan that have to be made; the longest chain of work goes first."""
 
-    def __init__(self, steps: Sequence[Step], workers: Workers) -> None:
+    def __init__(self, steps: Sequence[Step], workers: Pool) -> None:
         self._workers = workers
         self._waiting: dict[str, Step] = {}
         self._urgency: dict[str, float] = {}
@@ -56,6 +56,11 @@ class Schedule:
             error = future.exception()
             yield step, failed(error) if error else future.result()
         yield from self._blocked()
+
+    @property
+    def starved(self) -> bool:
+        """Whether steps wait for what idle engines hold."""
+        return bool(self._running) and self._workers.starved
 
     def reports(self) -> Iterator[tuple[Step, int, int]]:
         """Progress that workers reported since the last call: (step, done, total)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from harness.engine_process import EngineProcess
+from harness.engines import Engines
 from harness.evaluate import Result
 from harness.failed import Failed, failed
 from harness.live import Answer
@@ -17,7 +17,10 @@ from harness.store import Writer
 
 @dataclass(frozen=True)
 class Asked:
-    """Cells of one model, and the answer to those of them that were not scored before."""
+    """All cells of one model, and the answer to those of them that were not scored before.
+
+    Several cells may stand for one task; ``missing`` has each once.
+    """
 
     cells: Sequence[Cell]
     missing: Sequence[Cell]
@@ -31,33 +34,51 @@ class Asked:
 
 
 class Scorer:
-    """Has an engine answer a run's models, commits their scores, and keeps the engine's figures."""
+    """Has engines answer a run's models, commits their scores, and keeps the engines' figures."""
 
-    def __init__(self, plan: Plan, store: Writer, engine: EngineProcess, run_id: str) -> None:
+    def __init__(self, plan: Plan, store: Writer, engines: Engines, run_id: str) -> None:
         self._plan = plan
         self._store = store
-        self._engine = engine
+        self._engines = engines
         self._run_id = run_id
         self._scored = set(plan.scored)
+        self._asking: set[str] = set()
+        self._written: set[str] = set()
         self._rows: dict[tuple[str, str], list[int]] = {}
         for row, cell in enumerate(plan.cells):
             self._rows.setdefault((cell.model.key, cell.task.key), []).append(row)
         self.figures: dict[str, Any] = {}
 
-    def ask(self, cells: Sequence[Cell]) -> Asked:
-        """Ask what is missing of cells of one model.
+    def next(self, groups: Sequence[list[Cell]]) -> list[Cell] | None:
+        """Which of the models to ask now, each given by its cells; None where no engine is idle.
 
-        Two steps may make the same weights: what one of them scored holds for the other.
+        Two steps may make the same weights: then what one of them scores holds for the other.
         """
-        missing = [cell for cell in cells if self._plan.key(cell) not in self._scored]
+        idle = {engine.base for engine in self._engines.idle}
+        # stable: models of a base that an idle engine runs for come first
+        ordered = sorted(groups, key=lambda group: group[0].base.key not in idle) if idle else []
+        return next((g for g in ordered if self._asking.isdisjoint(map(self._plan.key, g))), None)
+
+    def ask(self, cells: Sequence[Cell]) -> Asked:
+        """Ask what is missing of all cells of one model."""
+        distinct: dict[str, Cell] = {}
+        for cell in cells:
+            distinct.setdefault(cell.task.key, cell)
+        missing = [c for c in distinct.values() if self._plan.key(c) not in self._scored]
         asked = [cell.task for cell in missing]
-        answer = self._engine.ask(cells[0].base, cells[0].model, asked) if asked else Future()
+        for task in asked:
+            if task.key not in self._written:
+                task.write()  # for readers of the store; an engine may be on another machine
+                self._written.add(task.key)
+        answer = self._engines.ask(cells[0].base, cells[0].model, asked) if asked else Future()
         if not asked:
             answer.set_result(None)
+        self._asking |= {self._plan.key(cell) for cell in missing}
         return Asked(cells, missing, answer, time.monotonic())
 
     def finish(self, asked: Asked) -> dict[str, Failed]:
         """Commit what was answered; returns what was not, by the key of the task."""
+        self._asking -= {self._plan.key(cell) for cell in asked.missing}
         failures = self._commit_all(asked) if asked.missing else {}
         for cell in asked.cells:
             if self._plan.key(cell) in self._scored:
@@ -131,13 +152,13 @@ class Scorer:
 
 
 def ready_models(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """The cells whose models exist, grouped by model, each task of a model once."""
-    groups: dict[str, dict[str, Cell]] = {}
+    """The cells whose models and bases exist, by model."""
+    groups: dict[str, list[Cell]] = {}
     for cell in cells:
-        if cell.model.done:
-            groups.setdefault(cell.model.key, {}).setdefault(cell.task.key, cell)
+        if cell.model.key in groups or (cell.model.done and cell.base.done):
+            groups.setdefault(cell.model.key, []).append(cell)
     # one base after the other, since each has an engine of its own
-    return sorted((list(group.values()) for group in groups.values()), key=_base)
+    return sorted(groups.values(), key=_base)
 
 
 def _base(cells: Sequence[Cell]) -> str:

@@ -17,14 +17,15 @@ from rich.progress import Progress
 
 from harness import machine, methods, tasks
 from harness.board import COLUMNS
-from harness.engine_process import EngineProcess, start_engine
+from harness.engines import Engines
 from harness.execute import versions
+from harness.executor import start_executor
 from harness.failed import Failed
 from harness.fit import require_fit
 from harness.identity import digest
 from harness.interrupt import Stop, heeded_signals
 from harness.live import Answer
-from harness.run import record_artifact, worker_count
+from harness.run import record_artifact
 from harness.schedule import Schedule
 from harness.spec import Matrix
 from harness.steps import Step, missing
@@ -32,7 +33,6 @@ from harness.store import Writer, writer
 from harness.streams import stored
 from harness.sweep import Sweep
 from harness.tasks import Task
-from harness.workers import start_workers
 
 STARTUP = 8
 """Trials at random before the search models what it has seen."""
@@ -83,7 +83,6 @@ def run(
             return {}
         _require_fit(matrix, lanes)
         try:
-            workers = workers or worker_count(len(lanes), matrix.resources.processes)
             return _search(matrix, lanes, store, console, workers, stop)
         finally:
             store.snapshot(now=True)
@@ -94,15 +93,14 @@ def _search(
     lanes: Sequence[_Lane],
     store: Writer,
     console: Console,
-    workers: int,
+    workers: int | None,
     stop: Stop,
 ) -> dict[str, str]:
     with (
         Progress(*COLUMNS, console=console) as progress,
-        start_workers(workers, max(1, machine.cores() // workers)) as pool,
-        start_engine(matrix.engine) as engine,
+        start_executor(matrix, len(lanes), workers) as (pool, engines),
     ):
-        search = _Search(store, Schedule([], pool), engine, stop)
+        search = _Search(store, Schedule([], pool), engines, stop)
         bars = [
             progress.add_task(lane.sweep.name, total=lane.tried + lane.left, completed=lane.tried)
             for lane in lanes
@@ -182,12 +180,10 @@ def _open(sweep: Sweep, budget: int, store: Writer) -> _Lane:
 class _Search:
     """The engine, the worker processes and the store that all sweeps of a call share."""
 
-    def __init__(
-        self, store: Writer, schedule: Schedule, engine: EngineProcess, stop: Stop
-    ) -> None:
+    def __init__(self, store: Writer, schedule: Schedule, engines: Engines, stop: Stop) -> None:
         self._store = store
         self._schedule = schedule
-        self._engine = engine
+        self._engines = engines
         self._stop = stop
         self._made: dict[str, float] = {}
         self.failures: dict[str, str] = {}
@@ -277,7 +273,7 @@ class _Search:
         lane.left -= 1
 
     def _answer(self, base: Step, model: Step, tasks: Sequence[Task]) -> Answer:
-        answer = self._engine.ask(base, model, tasks)
+        answer = self._engines.ask(base, model, tasks)
         while not wait([answer], timeout=0.25).done:
             self._stop.check()
         return answer.result()

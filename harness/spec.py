@@ -62,12 +62,45 @@ class Engine(Strict):
     threads: Annotated[int | None, KNOB] = Field(
         None, ge=1, description="without a GPU; by default one for a small model, else all cores"
     )
+    data_parallel_size: Annotated[int | None, KNOB] = Field(
+        None, ge=1, description="engines; by default one, or on Ray as many as there is room for"
+    )
 
 
 class Resources(Strict):
     """What a step may use: ``processes`` share each training, one a GPU where there are GPUs."""
 
     processes: Annotated[int, KNOB] = Field(1, ge=1)
+
+
+class Executor(Strict):
+    """Where steps are made and models are served: in processes of this machine, or by Ray.
+
+    ``address`` is that of a Ray cluster, in Ray's words (``auto``, ``ray://host:10001``); without
+    one RAY_ADDRESS counts, else Ray is started on this machine. Nodes that do not see MAEC_HOME
+    exchange ``artifacts`` through a place that fsspec knows by its URL; MAEC_HOME is then where
+    each keeps its own copies. A step without a GPU takes so many ``cpus``.
+    """
+
+    kind: Annotated[Literal["local", "ray"], KNOB] = "local"
+    address: Annotated[str | None, KNOB] = None
+    artifacts: Annotated[str | None, KNOB] = None
+    cpus: Annotated[int, KNOB] = Field(1, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, executor: Any) -> Any:
+        if not isinstance(executor, str):
+            return executor
+        if executor == "auto" or "://" in executor:
+            return {"kind": "ray", "address": executor}
+        return {"kind": executor}
+
+    @model_validator(mode="after")
+    def _of_ray(self) -> "Executor":
+        if self.kind == "local" and (self.address or self.artifacts):
+            raise ValueError("address and artifacts are for kind 'ray'; add it, or drop them")
+        return self
 
 
 class Documents(Strict):
@@ -188,6 +221,7 @@ class Matrix(Strict):
     training: dict[str, TrainSettings] = Field(default_factory=dict)
     engine: Engine = Engine()
     resources: Resources = Resources()
+    executor: Executor = Executor()
     file: Path = Field(Path("matrix.yaml"), exclude=True)
 
     @property
@@ -215,6 +249,22 @@ class Matrix(Strict):
             )
             for variant in self.variants
         }
+
+    def by(self, executor: str | None) -> "Matrix":
+        """The same matrix by another executor, given in its short form; None leaves it.
+
+        Raises:
+            InputError: there is no such executor.
+        """
+        if executor is None:
+            return self
+        try:
+            return self.model_copy(update={"executor": Executor.model_validate(executor)})
+        except ValidationError:
+            raise InputError(
+                f"--executor '{executor}': neither local, ray, auto, nor an address of a Ray "
+                "cluster such as ray://host:10001"
+            ) from None
 
     def on_dev(self) -> "Matrix":
         """The same matrix with dev items in place of test items.

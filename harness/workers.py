@@ -15,6 +15,9 @@ from harness.execute import execute
 from harness.failed import Died
 from harness.steps import Step
 
+WORKER_MEMORY = 1 << 30
+"""Bytes a training process of a small model takes; the number of workers respects it."""
+
 GRACE = 2.0
 """Seconds that a step which is interrupted has to remove what it has half done."""
 
@@ -25,8 +28,11 @@ UNTIDY = "ignore::UserWarning:multiprocessing.resource_tracker"
 class Workers:
     """Processes that make one step at a time; a step whose worker died is tried once more.
 
-    ``reports`` holds (key, done, total) of steps that are in work.
+    ``reports`` holds (key, done, total) of steps that are in work; ``starved`` says whether steps
+    wait for what engines hold, which they share here.
     """
+
+    starved = False
 
     def __init__(self, count: int, threads: int) -> None:
         self.reports: SimpleQueue[tuple[str, int, int]] = SimpleQueue()
@@ -68,28 +74,39 @@ class _Worker:
     """What a worker process does."""
 
     def __init__(self, threads: int) -> None:
-        import torch
-        from transformers.utils import logging
-
-        torch.set_num_threads(threads)
-        logging.disable_progress_bar()
-        logging.set_verbosity_error()
+        prepare(threads)
 
     def make(self, step: Step, report: Callable[[int, int], None]) -> dict[str, Any]:
         return execute(step, report)
 
 
-@contextmanager
-def start_workers(count: int, threads: int) -> Iterator[Workers]:
-    """Up to ``count`` worker processes with ``threads`` threads each until the block ends."""
+def prepare(threads: int) -> None:
+    """Let this process make steps, silently, with so many threads."""
+    import torch
+    from transformers.utils import logging
+
+    torch.set_num_threads(threads)
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def environment(threads: int) -> dict[str, str]:
+    """What must be set before a process that makes steps starts, beside what is set here.
+
+    Threads are read by the numerical libraries, the others by Python itself.
+    """
     warnings = filter(None, (os.environ.get("PYTHONWARNINGS"), UNTIDY))
-    # read when a process starts: threads by the numerical libraries, the others by Python itself
-    changed = {
+    return {
         "OMP_NUM_THREADS": str(threads),
         "PYTHONHASHSEED": "0",
         "PYTHONWARNINGS": ",".join(warnings),
     }
-    with _environment(changed):
+
+
+@contextmanager
+def start_workers(count: int, threads: int) -> Iterator[Workers]:
+    """Up to ``count`` worker processes with ``threads`` threads each until the block ends."""
+    with _environment(environment(threads)):
         workers = Workers(count, threads)
         try:
             yield workers

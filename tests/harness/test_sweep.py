@@ -79,8 +79,7 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         pytest.fail("work began")
 
-    monkeypatch.setattr(searching, "start_engine", refuse)
-    monkeypatch.setattr(searching, "start_workers", refuse)
+    monkeypatch.setattr(searching, "start_executor", refuse)
 
 
 def recorded(query: str) -> list[tuple]:
@@ -207,9 +206,9 @@ class Search:
         return [found[entry.key] for entry in wanted]
 
     @contextmanager
-    def engine(self, _: object) -> Iterator["Search"]:
+    def executor(self, *_: object) -> Iterator[tuple[Any, "Search"]]:
         self.starts += 1
-        yield self
+        yield SimpleNamespace(reports=SimpleQueue()), self
 
     def ask(self, _: Step, model: Step, asked: list[tasks.Task]) -> Future[Answer]:
         self.asked += asked
@@ -229,10 +228,6 @@ class Search:
 def search(home: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
     made = Search()
 
-    @contextmanager
-    def no_workers(*_: object) -> Iterator[Any]:
-        yield SimpleNamespace(reports=SimpleQueue())
-
     def record(writer: store.Writer, trial: dict) -> None:
         if made.stop_after is not None and made.told >= made.stop_after:
             raise KeyboardInterrupt
@@ -241,8 +236,7 @@ def search(home: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
 
     real = store.Writer.record_trial
     monkeypatch.setattr(store.Writer, "record_trial", record)
-    monkeypatch.setattr(searching, "start_engine", made.engine)
-    monkeypatch.setattr(searching, "start_workers", no_workers)
+    monkeypatch.setattr(searching, "start_executor", made.executor)
     monkeypatch.setattr(searching, "stored", lambda step: [])
     return made
 
@@ -412,8 +406,8 @@ def test_what_a_trial_trained_is_recorded_however_late_its_manifest_comes_back(
             return running[-1]
 
     @contextmanager
-    def workers(*_: object) -> Iterator[Any]:
-        yield Pool()
+    def executor(*_: object) -> Iterator[Any]:
+        yield Pool(), search
 
     real = searching.Schedule.ended
     calls = []
@@ -425,7 +419,7 @@ def test_what_a_trial_trained_is_recorded_however_late_its_manifest_comes_back(
                 running.pop().set_result({"seconds": 2.0, "fingerprint": "f"})
         return real(self, 0)
 
-    monkeypatch.setattr(searching, "start_workers", workers)
+    monkeypatch.setattr(searching, "start_executor", executor)
     monkeypatch.setattr(searching, "stored", stored)
     monkeypatch.setattr(searching.Schedule, "ended", late)
     matrix = embedded(tmp_path, abilities=["math"])
