@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
-from harness.failed import Died, Failed
+from harness.failed import Failed, tried_again
 from harness.live import Answer
 from harness.steps import Step
 from harness.tasks import Task
@@ -59,14 +59,7 @@ class EngineProcess:
         self._process.stop()
 
     def _ask(self, base: Step, model: Step, tasks: Sequence[Task]) -> Answer:
-        try:
-            return self._ask_once(base, model, tasks)
-        except Died:
-            pass
-        try:
-            return self._ask_once(base, model, tasks)
-        except Died as error:
-            raise Died(f"twice, the engine {error}", error.lasting) from None
+        return tried_again(lambda: self._ask_once(base, model, tasks), "the engine")
 
     def _ask_once(self, base: Step, model: Step, tasks: Sequence[Task]) -> Answer:
         try:

@@ -2,10 +2,18 @@
 
 import errno
 import os
+import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from maec.errors import Damaged, InputError, NoSpace
+
+T = TypeVar("T")
+
+PAUSES = (2.0, 10.0, 60.0)
+"""Seconds in which a cluster finds out that it has lost a machine, and perhaps gets another."""
 
 _LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM)
 
@@ -28,6 +36,33 @@ class Failed(Exception):
 
 class Died(Failed):
     """The process that was at work ended before it had an answer."""
+
+
+class Lost(Died):
+    """It ended with the machine that it was on, for which the work is not to blame."""
+
+
+def tried_again(attempt: Callable[[], T], what: str) -> T:
+    """What ``attempt`` returns; if it died that may have been chance, and it is made once more.
+
+    What is lost with its machine is made again after each of the PAUSES.
+
+    Raises:
+        Died: it died twice, or was lost once more.
+        Failed: as ``attempt``.
+    """
+    deaths, pauses = 0, iter(PAUSES)
+    while True:
+        try:
+            return attempt()
+        except Lost as error:
+            if (pause := next(pauses, None)) is None:
+                raise Lost(f"{len(PAUSES) + 1} times, {what} {error}", lasting=False) from None
+            time.sleep(pause)
+        except Died as error:
+            deaths += 1
+            if deaths == 2:
+                raise Died(f"twice, {what} {error}", error.lasting) from None
 
 
 def failed(error: BaseException) -> Failed:

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.actor import Actor
 from harness.execute import execute
-from harness.failed import Died
+from harness.failed import tried_again
 from harness.steps import Step
 
 WORKER_MEMORY = 1 << 30
@@ -60,12 +60,7 @@ class Workers:
 
         actor = self._idle.get()
         try:
-            try:
-                return actor.call("make", step, report=report)
-            except Died:
-                return actor.call("make", step, report=report)
-        except Died as error:
-            raise Died(f"twice, its process {error}") from None
+            return tried_again(lambda: actor.call("make", step, report=report), "its process")
         finally:
             self._idle.put(actor)
 

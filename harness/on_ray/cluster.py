@@ -88,6 +88,7 @@ def _start(matrix: Matrix, cpus: int) -> None:
             address=address,
             runtime_env={"env_vars": variables},
             logging_level=logging.ERROR,
+            log_to_driver=False,  # Ray's own logs have it, of all nodes
             **(own if address == "local" else {}),
         )
     except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 import ray
 
-from harness.failed import Died, failed
+from harness.failed import Died, Lost, failed
 
 
 class RayActor:
@@ -94,5 +94,5 @@ def died(error: ray.exceptions.RayError) -> Died:
         return Died("was killed because its node's memory ran out", lasting=False)
     told = " ".join(str(error).split())
     if isinstance(error, ray.exceptions.NodeDiedError) or "node" in told.lower():
-        return Died("went with its node", lasting=False)
+        return Lost("went with its node", lasting=False)
     return Died("died")

@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harness import remote
 from harness.execute import execute
-from harness.failed import Died, failed
+from harness.failed import Died, failed, tried_again
 from harness.on_ray.cluster import Cluster
 from harness.on_ray.process import answered, died
 from harness.steps import Step
@@ -63,13 +63,7 @@ class RayWorkers:
         self._callers.shutdown(wait=True, cancel_futures=True)
 
     def _make(self, step: Step) -> dict[str, Any]:
-        try:
-            try:
-                return self._make_once(step)
-            except Died:
-                return self._make_once(step)
-        except Died as error:
-            raise Died(f"twice, its task {error}", error.lasting) from None
+        return tried_again(lambda: self._make_once(step), "its task")
 
     def _make_once(self, step: Step) -> dict[str, Any]:
         if self._stopped.is_set():
