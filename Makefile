@@ -11,7 +11,9 @@ READY := $(VENV)/.ready-$(LANE)
 # PyPI's torch brings CUDA; the CPU builds have an index of their own, which may be out of reach
 # where pip finds a CPU build elsewhere
 TORCH_INDEX_cpu := --extra-index-url https://download.pytorch.org/whl/cpu --retries 1
-# Python compiles what is imported, most of it never is
+# Python compiles what is imported, most of it never is; where it may not keep that, it would compile
+# it in every process
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --no-compile
 HASHED := $(INSTALL) --require-hashes
 # what resolves, audits and lists packages has an environment of its own
