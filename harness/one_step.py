@@ -37,11 +37,26 @@ def make(plan: Plan, step: Step, progress: Progress | None = None) -> bool:
         InputError: an input does not exist, or what :func:`harness.execute.execute` refuses.
         RuntimeError: as :func:`harness.execute.execute`.
     """
-    from maec.distributed import from_first, leave, meet, rank
+    from maec.distributed import leave, meet
 
     if not step.done:
         _require_inputs(plan, step)
     meet()
+    made = take_part(step, progress)
+    leave()
+    return made
+
+
+def take_part(step: Step, progress: Progress | None = None) -> bool:
+    """What each process does that makes a step with others, or alone; False if it was there.
+
+    The processes have met; the first one writes the artifact, and alone reports ``progress``.
+
+    Raises:
+        InputError, RuntimeError: as :func:`harness.execute.execute`.
+    """
+    from maec.distributed import from_first, rank
+
     if rank() > 0:
         wanted = from_first(None)
         if wanted and step.kind == "train":
@@ -53,7 +68,6 @@ def make(plan: Plan, step: Step, progress: Progress | None = None) -> bool:
             wanted = from_first(not step.done)
             if wanted:
                 execute(step, progress)
-    leave()
     return wanted
 
 

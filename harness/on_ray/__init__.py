@@ -11,16 +11,16 @@ from harness.spec import Matrix
 
 
 @contextmanager
-def start_ray(matrix: Matrix, cpus: int) -> Iterator[tuple[RayWorkers, Engines]]:
+def start_ray(matrix: Matrix, steps: int) -> Iterator[tuple[RayWorkers, Engines]]:
     """What makes steps and what serves models until the block ends.
 
-    Without a cluster one is started here, for ``cpus`` steps side by side.
+    Without a cluster one is started here, for ``steps`` steps side by side.
 
     Raises:
         InputError: the cluster cannot be reached, or a node of it cannot do this work.
     """
     with (
-        connected(matrix, cpus) as cluster,
+        connected(matrix, steps) as cluster,
         start_workers(cluster) as pool,
         start_engines(cluster) as engines,
     ):

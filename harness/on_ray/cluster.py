@@ -22,11 +22,14 @@ from harness.execute import versions
 from harness.home import home
 from harness.spec import Matrix
 from harness.steps import Step
-from harness.workers import environment
+from harness.workers import WORKER_MEMORY, environment
 from maec.errors import InputError
 
 OBJECTS = 256 << 20
 """Bytes for what tasks return, on a Ray that is started here: manifests and answers."""
+
+ON_GPUS = ("train", "pretrain")
+"""Kinds of steps that take a GPU for each of their processes."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,23 @@ class Cluster:
     matrix: Matrix
     nodes: list[str]
     gpus: int
+
+    def spreads(self, step: Step) -> bool:
+        """Whether a step's processes may be on several nodes.
+
+        What a training saves on its way has to be in reach of all of them.
+        """
+        together = step.kind == "train" and step.processes > 1
+        return together and self.matrix.executor.artifacts is None
+
+    def needs(self, step: Step) -> dict[str, Any]:
+        """What one node has to have for a step: CPUs, GPUs, and memory where it trains on CPUs."""
+        cpus = self.matrix.executor.cpus
+        if step.kind not in ON_GPUS:
+            return {"num_cpus": cpus}
+        if self.gpus:
+            return {"num_cpus": step.processes, "num_gpus": step.processes}
+        return {"num_cpus": cpus * step.processes, "memory": WORKER_MEMORY * step.processes}
 
     def located(self, steps: Iterable[Step]) -> list[remote.Pointer]:
         """Where nodes find what was made of ``steps``, unless they share MAEC_HOME.
@@ -54,13 +74,15 @@ class Cluster:
 
 
 @contextmanager
-def connected(matrix: Matrix, cpus: int) -> Iterator[Cluster]:
+def connected(matrix: Matrix, steps: int) -> Iterator[Cluster]:
     """A cluster whose nodes can all do a run's work, until the block ends.
+
+    Without one, it is started on this machine, for so many ``steps`` side by side.
 
     Raises:
         InputError: there is no cluster at that address, or a node of it cannot do the work.
     """
-    _start(matrix, cpus)
+    _start(matrix, steps)
     try:
         nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
         _require_fit_for_work(matrix, nodes)
@@ -70,14 +92,14 @@ def connected(matrix: Matrix, cpus: int) -> Iterator[Cluster]:
         ray.shutdown()
 
 
-def _start(matrix: Matrix, cpus: int) -> None:
+def _start(matrix: Matrix, steps: int) -> None:
     executor = matrix.executor
     address = executor.address or os.environ.get("RAY_ADDRESS") or "local"
     variables = environment(executor.cpus)
     if not executor.artifacts:
         variables["MAEC_HOME"] = str(home())
     own = {
-        "num_cpus": max(cpus, executor.cpus),
+        "num_cpus": steps * matrix.resources.processes * executor.cpus,
         "object_store_memory": OBJECTS,
         "include_dashboard": False,
     }

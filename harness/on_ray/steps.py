@@ -1,8 +1,7 @@
 """Steps as Ray tasks, with what each needs; Ray finds their place."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -14,19 +13,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from harness import remote
 from harness.execute import execute
 from harness.failed import Died, failed, tried_again
-from harness.on_ray.cluster import Cluster
+from harness.on_ray.cluster import ON_GPUS, Cluster
 from harness.on_ray.process import answered, died
+from harness.on_ray.training import train
+from harness.on_ray.work import EVERY, Work
 from harness.steps import Step
-from harness.workers import GRACE, WORKER_MEMORY, prepare
+from harness.workers import GRACE
 
 IN_FLIGHT = 256
 """Steps that Ray has at a time, running or waiting for room; enough for a cluster to grow by."""
-
-ON_GPUS = ("train", "pretrain")
-"""Kinds of steps that take a GPU for each of their processes."""
-
-EVERY = 1.0
-"""Seconds between two reports of a step that is in work."""
 
 
 class RayWorkers:
@@ -69,10 +64,12 @@ class RayWorkers:
         if self._stopped.is_set():
             raise Died("was stopped")
         executor = self._cluster.matrix.executor
-        task = _make.options(**needs(step, self._cluster))
         given = self._cluster.located(step.inputs.values())
-        work = (step, given, executor.cpus, executor.artifacts, self._board)
-        self._running[step] = task.remote(*work)
+        work = Work(step, given, executor.cpus, executor.artifacts, self._board)
+        if self._cluster.spreads(step):
+            self._running[step] = train.remote(work, bool(self._cluster.gpus))
+        else:
+            self._running[step] = _make.options(**self._cluster.needs(step)).remote(work)
         try:
             manifest, pointer = answered(ray.get(self._running[step]))
         except ray.exceptions.RayError as error:
@@ -109,39 +106,13 @@ class _Board:
 
 # what is done again is decided above, as it is where there is no Ray
 @ray.remote(max_retries=0)
-def _make(
-    step: Step, given: list[remote.Pointer], threads: int, artifacts: str | None, board: Any
-) -> Any:
+def _make(work: Work) -> Any:
     """The manifest and, where artifacts go to a place of their own, what points to it there."""
     try:
-        prepare(threads)
-        remote.take(step.inputs.values(), given)
-        manifest = execute(step, _reporter(step, board))
-        return manifest, remote.publish(step, artifacts) if artifacts else None
+        work.prepare()
+        return work.done(execute(work.step, work.report))
     except BaseException as error:
         return failed(error)
-
-
-def _reporter(step: Step, board: Any) -> Callable[[int, int], None]:
-    told = 0.0
-
-    def report(done: int, total: int) -> None:
-        nonlocal told
-        if time.monotonic() - told >= EVERY:
-            told = time.monotonic()
-            board.put.remote(step.key, done, total)
-
-    return report
-
-
-def needs(step: Step, cluster: Cluster) -> dict[str, Any]:
-    """What Ray has to find for a step: CPUs, GPUs, and bytes of memory where it trains on CPUs."""
-    cpus = cluster.matrix.executor.cpus
-    if step.kind not in ON_GPUS:
-        return {"num_cpus": cpus}
-    if cluster.gpus:
-        return {"num_cpus": step.processes, "num_gpus": step.processes}
-    return {"num_cpus": cpus * step.processes, "memory": WORKER_MEMORY * step.processes}
 
 
 @contextmanager
