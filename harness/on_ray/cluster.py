@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ OBJECTS = 256 << 20
 
 ON_GPUS = ("train", "pretrain")
 """Kinds of steps that take a GPU for each of their processes."""
+
+ANSWER = 10.0
+"""Seconds in which a cluster that is there lets itself be heard of."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +84,13 @@ def connected(matrix: Matrix, steps: int) -> Iterator[Cluster]:
     Without one, it is started on this machine, for so many ``steps`` side by side.
 
     Raises:
-        InputError: there is no cluster at that address, or a node of it cannot do the work.
+        InputError: there is no cluster at that address, it is too small for a step, or a node of it
+            cannot do the work.
     """
     _start(matrix, steps)
     try:
         nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+        _require_room(matrix, nodes)
         _require_fit_for_work(matrix, nodes)
         gpus = sum(int(node["Resources"].get("GPU", 0)) for node in nodes)
         yield Cluster(matrix, [node["NodeID"] for node in nodes], gpus)
@@ -106,6 +112,7 @@ def _start(matrix: Matrix, steps: int) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     heeded = signal.getsignal(signal.SIGTERM)
     try:
+        _require_answer(address)
         ray.init(
             address=address,
             runtime_env={"env_vars": variables},
@@ -113,14 +120,43 @@ def _start(matrix: Matrix, steps: int) -> None:
             log_to_driver=False,  # Ray's own logs have it, of all nodes
             **(own if address == "local" else {}),
         )
-    except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise InputError(
             f"{matrix.file}: executor.address: no Ray cluster answers at '{address}' "
-            f"({_line(error)}); start one there (`ray start --head`), or drop the address to have "
-            "Ray started on this machine"
+            f"({_line(error)}); start one there (`ray start --head`), set RAY_AUTH_MODE=token if "
+            "it asks for one, or drop the address to have Ray started on this machine"
         ) from None
     finally:
         signal.signal(signal.SIGTERM, heeded)  # Ray has put its own in its place
+
+
+def _require_answer(address: str) -> None:
+    """Refuse an address where nobody listens, at which Ray would try again for ever."""
+    protocol, _, place = address.rpartition("://")
+    if protocol in ("", "ray") and ":" in place:
+        host, _, port = place.rpartition(":")
+        socket.create_connection((host, int(port)), timeout=ANSWER).close()
+
+
+def _require_room(matrix: Matrix, nodes: list[dict[str, Any]]) -> None:
+    """Refuse what Ray would wait for without end."""
+    executor, processes = matrix.executor, matrix.resources.processes
+    cpus = [int(node["Resources"]["CPU"]) for node in nodes]
+    gpus = [int(node["Resources"].get("GPU", 0)) for node in nodes]
+    if executor.cpus > max(cpus):
+        raise InputError(
+            f"{matrix.file}: executor.cpus: {executor.cpus} were asked for each step, and no node "
+            f"has more than {max(cpus)}; give so many at most"
+        )
+    rooms = gpus if any(gpus) else [count // executor.cpus for count in cpus]
+    room, where = sum(rooms), "the cluster"
+    if executor.artifacts:  # then a training stays on one node
+        room, where = max(rooms), "a node"
+    if processes > room:
+        raise InputError(
+            f"{matrix.file}: resources.processes: {processes} were asked for, and {where} has "
+            f"{'GPUs' if any(gpus) else 'CPUs'} for {room}; give so many at most"
+        )
 
 
 def _require_fit_for_work(matrix: Matrix, nodes: list[dict[str, Any]]) -> None:
@@ -131,14 +167,15 @@ def _require_fit_for_work(matrix: Matrix, nodes: list[dict[str, Any]]) -> None:
     try:
         token.parent.mkdir(parents=True, exist_ok=True)
         token.touch()
-        asked = {
-            node["NodeManagerAddress"]: looked.options(
+        asked = [
+            looked.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             ).remote(str(token))
             for node in nodes
-        }
+        ]
         here = _look(str(token))
-        for address, answer in asked.items():
+        for node, answer in zip(nodes, asked, strict=True):
+            address = node["NodeManagerAddress"]
             try:
                 found = ray.get(answer)
             except ray.exceptions.RayError as error:
