@@ -27,6 +27,7 @@ from harness.interrupt import Stop, heeded_signals
 from harness.leftovers import remove_leftovers
 from harness.live_status import LiveStatus
 from harness.plan import Cell, Plan, make_plan
+from harness.reachable import require_reachable
 from harness.remaining import Remaining, model_name, name, remaining
 from harness.schedule import Schedule
 from harness.score import Asked, Scorer, ready_models
@@ -70,12 +71,11 @@ def run(
     """
     refused = make_plan(matrix, wanted)  # refuse before anything is written, the store included
     _require_space(refused)
-    _require_reachable(refused)
+    _require_at_hand(refused)
+    require_reachable(matrix)
     tasks.fetch(matrix, console)
     outcome = Outcome()
     shared = matrix.executor.artifacts
-    if shared is not None:
-        remote.require_reachable(shared)
     with heeded_signals() as stop, writer() as store:
         require_none()
         remove_leftovers()
@@ -303,7 +303,7 @@ def _require_space(plan: Plan) -> None:
     require_space(home(), sum(filter(None, sizes(plan.missing_steps, parameters(plan)).values())))
 
 
-def _require_reachable(plan: Plan) -> None:
+def _require_at_hand(plan: Plan) -> None:
     """Where no network may be asked, refuse a plan that needs what is not on this machine."""
     from huggingface_hub import constants
 

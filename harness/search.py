@@ -25,6 +25,7 @@ from harness.fit import require_fit
 from harness.identity import digest
 from harness.interrupt import Stop, heeded_signals
 from harness.live import Answer
+from harness.reachable import require_reachable
 from harness.run import record_artifact
 from harness.schedule import Schedule
 from harness.spec import Matrix
@@ -73,6 +74,7 @@ def run(
         InputError: a dev question is a test question, or another process writes to the store.
         Interrupted: a signal asked for the end.
     """
+    require_reachable(matrix)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with heeded_signals() as stop, writer() as store:
         _keep_apart(matrix, wanted, store)

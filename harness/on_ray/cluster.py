@@ -8,7 +8,6 @@ import logging
 import os
 import secrets
 import signal
-import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from harness import machine, remote
 from harness.execute import versions
 from harness.home import home
+from harness.reachable import no_cluster, ray_address
 from harness.spec import Matrix
 from harness.steps import Step
 from harness.workers import WORKER_MEMORY, environment
@@ -31,9 +31,6 @@ OBJECTS = 256 << 20
 
 ON_GPUS = ("train", "pretrain")
 """Kinds of steps that take a GPU for each of their processes."""
-
-ANSWER = 10.0
-"""Seconds in which a cluster that is there lets itself be heard of."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,7 @@ def connected(matrix: Matrix, steps: int) -> Iterator[Cluster]:
 
 def _start(matrix: Matrix, steps: int) -> None:
     executor = matrix.executor
-    address = executor.address or os.environ.get("RAY_ADDRESS") or "local"
+    address = ray_address(matrix) or "local"
     variables = environment(executor.cpus)
     if not executor.artifacts:
         variables["MAEC_HOME"] = str(home())
@@ -112,7 +109,6 @@ def _start(matrix: Matrix, steps: int) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     heeded = signal.getsignal(signal.SIGTERM)
     try:
-        _require_answer(address)
         ray.init(
             address=address,
             runtime_env={"env_vars": variables},
@@ -121,21 +117,9 @@ def _start(matrix: Matrix, steps: int) -> None:
             **(own if address == "local" else {}),
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"{matrix.file}: executor.address: no Ray cluster answers at '{address}' "
-            f"({_line(error)}); start one there (`ray start --head`), set RAY_AUTH_MODE=token if "
-            "it asks for one, or drop the address to have Ray started on this machine"
-        ) from None
+        raise InputError(no_cluster(matrix, address, _line(error))) from None
     finally:
         signal.signal(signal.SIGTERM, heeded)  # Ray has put its own in its place
-
-
-def _require_answer(address: str) -> None:
-    """Refuse an address where nobody listens, at which Ray would try again for ever."""
-    protocol, _, place = address.rpartition("://")
-    if protocol in ("", "ray") and ":" in place:
-        host, _, port = place.rpartition(":")
-        socket.create_connection((host, int(port)), timeout=ANSWER).close()
 
 
 def _require_room(matrix: Matrix, nodes: list[dict[str, Any]]) -> None:

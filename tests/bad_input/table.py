@@ -165,6 +165,19 @@ MATRICES = {
         {"engine": {"max_model_len": 4}},
         "engine.max_model_len: found 4; must be greater than or equal to 16",
     ),
+    "executor": ({"executor": "slurm"}, "executor.kind: found 'slurm'; must be 'local' or 'ray'"),
+    "executor-of-another-kind": (
+        {"executor": {"address": "auto"}},
+        "executor: address and artifacts are for kind 'ray'; add it, or drop them",
+    ),
+    "executor-key": (
+        {"executor": {"kind": "ray", "artefacts": "s3://bucket"}},
+        "unknown key 'executor.artefacts'; did you mean 'artifacts'? (allowed: …)",
+    ),
+    "cpus": (
+        {"executor": {"kind": "ray", "cpus": 0}},
+        "executor.cpus: found 0; must be greater than or equal to 1",
+    ),
     "arithmetic": ({"engine": {"dtype": "int8"}}, "engine.dtype: found 'int8'; must be 'float32'…"),
     "fraction": (
         {"corpus_fraction": {"language": 0}},
@@ -382,6 +395,22 @@ COMMANDS = [
     Mistake("harness plan m.yaml more", "got unexpected extra argument(s) (more)" + HELP, M),
     Mistake("harness run m.yaml --wrkers 2", "no such option: --wrkers…--workers…" + HELP, M),
     Mistake("harness run m.yaml --workers 0", "invalid value for '--workers': …" + HELP, M),
+    Mistake(
+        "harness run m.yaml --executor there",
+        "--executor 'there': neither local, ray, auto, nor an address of a Ray cluster such as …",
+        M,
+    ),
+    Mistake(
+        "harness run m.yaml",
+        "m.yaml: executor.address: no Ray cluster answers at '127.0.0.1:1' (Connection refused); "
+        "start one there (`ray start --head`), …, or drop the address to have Ray started on …",
+        {"m.yaml": matrix(executor={"kind": "ray", "address": "127.0.0.1:1"})},
+    ),
+    Mistake(
+        "harness run m.yaml",
+        "m.yaml: executor.artifacts: /shared: this is no URL; name one such as file:///…",
+        {"m.yaml": matrix(executor={"kind": "ray", "artifacts": "/shared"})},
+    ),
     Mistake("harness plan m.yaml --gpu", "option '--gpu' requires an argument" + HELP, M),
     Mistake("harness sweep m.yaml", "missing option '--budget'" + HELP, M),
     Mistake("harness sweep m.yaml --budget 0", "invalid value for '--budget': …" + HELP, M),
