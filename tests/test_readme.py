@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
+from harness.spec import Executor
 from tests.conftest import CHECKOUT, environment
 from tests.maec.checkpoints import llama, trained, write
 from tests.maec.hub_server import TOKEN, Hub, serve
@@ -52,6 +53,11 @@ def own(ran: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_two_commands_come_first() -> None:
     assert commands()[:2] == ["make matrix", "make test"]
+
+
+def test_executors_are_shown_as_a_matrix_takes_them() -> None:
+    shown = [yaml.safe_load(text) for text in blocks("yaml") if text.startswith("executor:")]
+    assert [Executor.model_validate(one["executor"]).kind for one in shown] == ["ray", "ray"]
 
 
 @pytest.mark.slow

@@ -87,7 +87,7 @@ def connected(matrix: Matrix, steps: int) -> Iterator[Cluster]:
     _start(matrix, steps)
     try:
         nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-        _require_room(matrix, nodes)
+        require_room(matrix, nodes)
         _require_fit_for_work(matrix, nodes)
         gpus = sum(int(node["Resources"].get("GPU", 0)) for node in nodes)
         yield Cluster(matrix, [node["NodeID"] for node in nodes], gpus)
@@ -122,7 +122,7 @@ def _start(matrix: Matrix, steps: int) -> None:
         signal.signal(signal.SIGTERM, heeded)  # Ray has put its own in its place
 
 
-def _require_room(matrix: Matrix, nodes: list[dict[str, Any]]) -> None:
+def require_room(matrix: Matrix, nodes: list[dict[str, Any]]) -> None:
     """Refuse what Ray would wait for without end."""
     executor, processes = matrix.executor, matrix.resources.processes
     cpus = [int(node["Resources"]["CPU"]) for node in nodes]

@@ -5,6 +5,7 @@ folder that fsspec knows.
 """
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -19,11 +20,12 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from harness.on_ray.cluster import require_room
+from harness.spec import check_matrix
 from harness.world import EMBEDDED_BASE
+from maec.errors import InputError
 from tests.conftest import environment
 from tests.faults.scene import MATRIX
-
-pytestmark = pytest.mark.slow
 
 SCORES = "SELECT task, fingerprint, score, n FROM cells ORDER BY ALL"
 ITEMS = (
@@ -79,6 +81,7 @@ def nodes(*homes: Path) -> Iterator[Any]:
         cluster.shutdown()
 
 
+@pytest.mark.slow
 def test_a_node_that_dies_midway_costs_nothing_but_time(tmp_path: Path, undisturbed: Path) -> None:
     first, second, shared = (tmp_path / name for name in ("first", "second", "shared"))
     with nodes(first, second) as cluster:
@@ -93,6 +96,7 @@ def test_a_node_that_dies_midway_costs_nothing_but_time(tmp_path: Path, undistur
     assert stored(first) == stored(undisturbed)
 
 
+@pytest.mark.slow
 def test_nodes_share_a_training(tmp_path: Path, undisturbed: Path) -> None:
     home = tmp_path / "both"
     # one CPU is too little for two processes: each node has one of them
@@ -109,3 +113,34 @@ def test_nodes_share_a_training(tmp_path: Path, undisturbed: Path) -> None:
         )
         for name in one:
             torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("executor", "processes", "nodes", "said"),
+    [
+        (
+            {"cpus": 3},
+            1,
+            [{"CPU": 2}],
+            "executor.cpus: 3 were asked for each step, and no node",
+        ),
+        (
+            {},
+            4,
+            [{"CPU": 2}, {"CPU": 1}],
+            "resources.processes: 4 …, and the cluster has CPUs for",
+        ),
+        ({"cpus": 2}, 3, [{"CPU": 3}, {"CPU": 2}], "…, and the cluster has CPUs for 2; give"),
+        ({}, 9, [{"CPU": 9, "GPU": 8}, {"CPU": 99}], "…, and the cluster has GPUs for 8; give"),
+        ({"artifacts": "file:///x"}, 3, [{"CPU": 2}, {"CPU": 2}], "…, and a node has CPUs for 2"),
+    ],
+)
+def test_what_ray_would_wait_for_without_end_is_refused(
+    executor: dict, processes: int, nodes: list[dict], said: str
+) -> None:
+    content = yaml.safe_load(MATRIX.read_text()) | {"base": "embedded"}
+    asked = {"executor": {"kind": "ray", **executor}, "resources": {"processes": processes}}
+    matrix = check_matrix({**content, **asked}, Path("m.yaml"))
+    expected = ".*".join(map(re.escape, said.split("…")))
+    with pytest.raises(InputError, match=expected):
+        require_room(matrix, [{"Resources": one} for one in nodes])
