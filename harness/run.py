@@ -5,7 +5,7 @@ moment and started again. What fails is recorded, and the rest goes on.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,9 +18,10 @@ from harness import store as stores
 from harness.alone import require_none
 from harness.board import Board, board
 from harness.engines import Engines
-from harness.execute import versions
+from harness.execute import known_commit, versions
 from harness.executor import start_executor
 from harness.failed import Failed
+from harness.fetch import configs_of
 from harness.fit import require_fit
 from harness.home import home
 from harness.interrupt import Stop, heeded_signals
@@ -35,6 +36,8 @@ from harness.spec import Matrix
 from harness.steps import Step
 from harness.store import Writer, writer
 from harness.text import located
+from harness.world import require_code_allowed
+from maec.errors import InputError
 from maec.folder import require_space
 from maec.hub import local_folder
 
@@ -94,6 +97,7 @@ def run(
         outcome.failures, outcome.untried = left.failures, len(left.failures)
         if not left.cells:
             return outcome
+        _require_code_allowed(left.steps)
         _require_fit(plan)
         run_id = _begin(store, matrix)
         status = "interrupted"
@@ -277,6 +281,17 @@ def _require_fit(plan: Plan) -> None:
     cells = [cell for cell in plan.missing_cells if cell.asked in plan.matrix.tasks]
     asked, bases = [cell.task for cell in cells], [cell.base for cell in cells]
     require_fit(asked, bases, plan.matrix.engine, str(plan.matrix.file))
+
+
+def _require_code_allowed(steps: Sequence[Step]) -> None:
+    """Refuse models with code that is not to be run before weights of any are fetched."""
+    for step in steps:
+        if step.kind == "fetch":
+            try:
+                configs = configs_of(step, known_commit(step.folder))
+            except (InputError, OSError):
+                continue  # out of reach: the step says why, and the rest goes on
+            require_code_allowed(step, configs)
 
 
 def _placements(plan: Plan) -> list[dict[str, Any]]:
