@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness import fetch as fetching
+from harness.engine import start
 from harness.execute import execute, merge_options
 from harness.fit import require_fit
 from harness.live import Live
@@ -65,10 +66,11 @@ def modules(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None
 class Own:
     """A checkpoint with a model, a tokenizer and a way to generate of its own, at ``path``.
 
-    Each file of code leaves one in ``ran`` when it is imported.
+    Each file of code leaves one in ``ran`` when it is imported. ``kind`` is what its config calls
+    the model's class: vLLM has one of its own for LlamaForCausalLM.
     """
 
-    def __init__(self, folder: Path, name: str, seed: int = 0) -> None:
+    def __init__(self, folder: Path, name: str, seed: int = 0, kind: str = "Model") -> None:
         self.path = random_model(folder, seed).rename(folder / name)
         self._marks = folder / f"{name}-ran"
         self._marks.mkdir()
@@ -76,7 +78,7 @@ class Own:
         self._write("tokenization_x.py", TOKENIZER)
         self._write("custom_generate/generate.py", GENERATE)
         named = {"AutoConfig": "modeling_x.Config", "AutoModelForCausalLM": "modeling_x.Model"}
-        self._set("config.json", model_type="unheard-of", architectures=["Model"], auto_map=named)
+        self._set("config.json", model_type="unheard-of", architectures=[kind], auto_map=named)
         tokenizer = {"AutoTokenizer": [None, "tokenization_x.Tokenizer"]}
         self._set("tokenizer_config.json", tokenizer_class="Tokenizer", auto_map=tokenizer)
 
@@ -104,8 +106,10 @@ def merged(**inputs: Step) -> Step:
 
 
 def located(base: Step, model: Step) -> Step:
-    settings = {"importance": "activation", "k1": 0.1, "granularity": "row", "corpora": []}
-    return Step("locate", settings, {"base": base, "trained": model})
+    """By what the text of the model's training makes of the two."""
+    settings = {"importance": "activation", "k1": 0.1, "granularity": "row"}
+    settings["corpora"] = model.settings.get("corpora", [])
+    return Step("locate", settings, {"base": base, "trained": model}, places=model.places)
 
 
 def served(base: Step) -> None:
@@ -127,7 +131,7 @@ def test_what_a_plan_did_not_refuse_is_refused_where_it_would_run(
     tmp_path: Path, use: Callable[[Step], None]
 ) -> None:
     own = Own(tmp_path, "own")
-    with pytest.raises(InputError, match="_x.* is code that comes with the model, and is not run"):
+    with pytest.raises(InputError, match=r"_x.* is code that comes with the model, and is not run"):
         use(base_step(own.path))
     assert own.ran == set()
 
@@ -144,7 +148,7 @@ def test_the_questions_of_a_plan_run_no_code(tmp_path: Path) -> None:
     assert own.ran == set()
 
 
-def test_one_named_model_lets_no_other_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_named_model_lets_no_other_run(tmp_path: Path) -> None:
     base, te = Own(tmp_path, "base"), Own(tmp_path, "te", 1)
     named = Step("base", base_step(base.path).settings, path=base.path, trusted=True)
     other = base_step(te.path)
@@ -183,32 +187,49 @@ def test_code_on_a_hub_is_refused_before_any_weights_are_fetched(
     monkeypatch.setattr(fetching, "local_folder", local_folder)
     given = {"languages": {"te": "org/te"}}
     file = matrix_file(tmp_path, base="org/base", checkpoints=given, methods=["f-cpt-l"])
-    with pytest.raises(InputError, match="add 'org/base' to engine.trust_remote_code"):
+    with pytest.raises(InputError, match="add 'org/base' to engine"):
         run(load_matrix(file), Console(stderr=True))
     assert asked == [("org/base", ("*.json",))] and own.ran == set()
 
 
 @pytest.mark.slow
-def test_a_matrix_runs_with_a_model_that_it_names(tmp_path: Path) -> None:
-    """Trained, merged and served, each of which needs the code."""
+@pytest.mark.parametrize("kind", ["transformers", "vllm"])
+def test_an_engine_runs_the_code_of_a_model_if_it_is_told_to(tmp_path: Path, kind: str) -> None:
+    settings = Engine(kind=kind, max_model_len=128)
+    own = Own(tmp_path, "own", kind="LlamaForCausalLM")
+    with pytest.raises((ValueError, RuntimeError), match="trust_remote_code"):
+        start(settings, own.path)
+    assert own.ran == set()
+    engine = start(settings, own.path, runs_code=True)
+    assert own.ran >= {"modeling_x", "tokenization_x"}
+    engine.switch(own.path)
+    engine.stop()
+
+
+@pytest.mark.slow
+def test_a_matrix_runs_the_code_of_a_model_that_it_names(tmp_path: Path) -> None:
+    """Where its tokens are counted, where it is trained, compared, merged and served."""
     own = Own(tmp_path, "own")
-    common = {
+    text = {"files": "text.jsonl"}
+    (tmp_path / "text.jsonl").write_text('{"text": "uno dos tres"}\n' * 9, encoding="utf-8")
+    changes = {
         "base": "own",
-        "methods": ["base", "f-cpt-a", "tv"],
+        "methods": ["tv"],
         "items": 2,
         "documents": BUDGETS,
         "training": {"ability": TRAINING, "language": TRAINING},
-        "corpora": {
-            "general": {"*": {"files": "text.jsonl"}},
-            "ability": {"math": {"files": "text.jsonl"}},
-        },
+        "corpora": {"general": {"*": text}, "ability": {"math": text}},
     }
-    (tmp_path / "text.jsonl").write_text('{"text": "uno dos tres"}\n' * 9, encoding="utf-8")
     with pytest.raises(InputError, match=r"base: .* add 'own' to engine\.trust_remote_code"):
-        make_plan(load_matrix(matrix_file(tmp_path, engine=ENGINE, **common)))
+        make_plan(load_matrix(matrix_file(tmp_path, engine=ENGINE, **changes)))
     assert own.ran == set()
     engine = {**ENGINE, "trust_remote_code": ["own"]}
-    file = matrix_file(tmp_path, engine=engine, **common)
-    outcome = run(load_matrix(file), Console(stderr=True))
-    assert (outcome.failures, outcome.cells) == ({}, 6)
+    plan = make_plan(load_matrix(matrix_file(tmp_path, engine=engine, **changes)))
+    for step in plan.steps:
+        if step.kind == "train":
+            execute(step)
     assert own.ran == {"modeling_x", "tokenization_x", "generate"}
+    cell = plan.cells[0]
+    execute(located(cell.base, cell.model.inputs["math"]))
+    answer = Live(plan.matrix.engine).answer(cell.base, cell.model, [cell.task])
+    assert answer.failures == {} and answer.results[cell.task.name].n == 2
