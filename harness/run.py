@@ -93,7 +93,7 @@ def run(
             cells = filter(None, map(plan.key, plan.missing_cells))
             store.forget_failures([*cells, *(step.key for step in plan.missing_steps)])
         store.snapshot(now=True)
-        left = remaining(plan, _failed_before())
+        left = remaining(plan, failed_before())
         outcome.failures, outcome.untried = left.failures, len(left.failures)
         if not left.cells:
             return outcome
@@ -116,7 +116,7 @@ def run(
     return outcome
 
 
-def _failed_before() -> dict[str, str]:
+def failed_before() -> dict[str, str]:
     """Messages of what would fail again, by key."""
     return {entry["key"]: entry["message"] for entry in stores.failures() if entry["lasting"]}
 
@@ -186,9 +186,7 @@ class _Book:
             return
         self.shown.failed(step.label, result.why, step=step)
         self.outcome.failures[step.label] = result.why
-        # what is on a hub may be within reach another day, whatever was wrong
-        lasting = result.lasting and step.kind != "fetch"
-        self._failure("step", step.key, step.label, result.why, lasting)
+        record_failed_step(self.store, step, result, self.run_id)
 
     def cells(self, asked: Asked, failures: dict[str, Failed]) -> None:
         """A model was asked its cells; by the key of the task, what failed."""
@@ -203,21 +201,32 @@ class _Book:
         for cell in asked.missing:
             if failure := failures.get(cell.task.key):
                 key = self.plan.key(cell)
-                self._failure("cell", key, name(cell), failure.why, failure.lasting)
+                record_failure(self.store, "cell", key, name(cell), failure, self.run_id)
         self.store.snapshot()
 
-    def _failure(self, what: str, key: str, label: str, why: str, lasting: bool) -> None:
-        self.store.record_failure(
-            {
-                "key": key,
-                "what": what,
-                "label": label,
-                "message": why,
-                "lasting": lasting,
-                "run_id": self.run_id,
-                "created": datetime.now(UTC),
-            }
-        )
+
+def record_failed_step(store: Writer, step: Step, failure: Failed, run_id: str) -> None:
+    """Remember in the store that a step failed, and whether it is worth another try as it is."""
+    # what is on a hub may be within reach another day, whatever was wrong
+    lasting = failure.lasting and step.kind != "fetch"
+    record_failure(store, "step", step.key, step.label, Failed(failure.why, lasting), run_id)
+
+
+def record_failure(
+    store: Writer, what: str, key: str, label: str, failure: Failed, run_id: str
+) -> None:
+    """Remember in the store that a ``what``, "step" or "cell", failed."""
+    store.record_failure(
+        {
+            "key": key,
+            "what": what,
+            "label": label,
+            "message": failure.why,
+            "lasting": failure.lasting,
+            "run_id": run_id,
+            "created": datetime.now(UTC),
+        }
+    )
 
 
 def record_artifact(store: Writer, step: Step, manifest: dict[str, Any]) -> None:
