@@ -52,9 +52,11 @@ Ability = Annotated[str, Field(pattern=r"^\w[\w.-]{0,99}$")]
 """A part of the names of folders and files."""
 
 
-def _named(value: Any, as_list: ValidatorFunctionWrapHandler) -> Any:
-    """``false`` for a list of nothing; ``true`` is kept for who can say what to write instead."""
-    return value if value is True else as_list([] if value is False else value)
+def _named(value: Any, as_names: ValidatorFunctionWrapHandler) -> Any:
+    """``false`` is a list of nothing; ``true`` is kept for who can say what to write instead."""
+    if not isinstance(value, bool | list | tuple):
+        raise ValueError("must be a list of models, or false")
+    return value if value is True else as_names(value or ())
 
 
 class Engine(Strict):
@@ -71,9 +73,7 @@ class Engine(Strict):
     batch_size: Annotated[int, KNOB] = Field(64, ge=1, description="transformers only")
     memory_fraction: Annotated[float, KNOB] = Field(0.85, gt=0, le=1, description="of a GPU")
     kv_cache_gib: Annotated[int, KNOB] = Field(1, ge=1, description="GiB, without a GPU")
-    trust_remote_code: Annotated[list[str], WrapValidator(_named), KNOB] = Field(
-        default_factory=list
-    )
+    trust_remote_code: Annotated[tuple[str, ...], WrapValidator(_named), KNOB] = ()
     threads: Annotated[int | None, KNOB] = Field(
         None, ge=1, description="without a GPU; by default one for a small model, else all cores"
     )

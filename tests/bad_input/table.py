@@ -170,6 +170,10 @@ MATRICES = {
         {"base": "org/base", "engine": {"trust_remote_code": True}},
         "engine.trust_remote_code: name the models that may run their own code: [org/base]; …",
     ),
+    "number-for-code": (
+        {"engine": {"trust_remote_code": [5]}},
+        "engine.trust_remote_code[0]: found 5; must be a valid string",
+    ),
     "code-of-none": (
         {"engine": {"trust_remote_code": True}},
         "engine.trust_remote_code: name the models that may run their own code: []; false stands…",

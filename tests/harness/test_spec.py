@@ -82,7 +82,7 @@ def test_parameters_of_one_ability_win_for_that_ability_only(tmp_path: Path) -> 
         ({"abilities": ["../../x"]}, ["abilities[0]", "'../../x'"]),
         (
             {"engine": {"trust_remote_code": "org/model"}},
-            ["engine.trust_remote_code: found 'org/model'; must be a valid list"],
+            ["engine.trust_remote_code: found 'org/model'; must be a list of models"],
         ),
     ],
 )

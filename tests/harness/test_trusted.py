@@ -192,6 +192,16 @@ def test_code_on_a_hub_is_refused_before_any_weights_are_fetched(
     assert asked == [("org/base", ("*.json",))] and own.ran == set()
 
 
+def test_a_list_of_none_is_what_false_stands_for(tmp_path: Path) -> None:
+    plans = [
+        make_plan(load_matrix(matrix_file(tmp_path, engine={**ENGINE, **said})))
+        for said in ({}, {"trust_remote_code": False}, {"trust_remote_code": []})
+    ]
+    assert len({plan.matrix.engine for plan in plans}) == 1
+    assert plans[0].matrix.engine.model_dump(mode="json")["trust_remote_code"] == []
+    assert len({tuple(map(plan.key, plan.cells)) for plan in plans}) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["transformers", "vllm"])
 def test_an_engine_runs_the_code_of_a_model_if_it_is_told_to(tmp_path: Path, kind: str) -> None:
