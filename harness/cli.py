@@ -61,6 +61,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Say what is done, what is missing and what that takes; does nothing, asks no network."""
+    from harness.interrupt import told_to_go_on
     from harness.plan import make_plan
     from harness.price import assumptions, price
     from harness.price_table import table
@@ -73,13 +74,14 @@ def plan(
         )
     if nodes > 1 and gpus is None:
         raise InputError(f"--nodes: {nodes}; say with --gpus how many GPUs each has")
-    planned = make_plan(load_matrix(matrix))
-    summary, found = planned.summary(), price(planned, gpu, utilisation)
     simulated = None
-    if gpus is not None:
-        simulated = Simulation.on_gpus(planned, gpu, utilisation, nodes, gpus)
-    elif workers is not None:
-        simulated = Simulation.on_this_machine(planned, workers)
+    with told_to_go_on():
+        planned = make_plan(load_matrix(matrix))
+        summary, found = planned.summary(), price(planned, gpu, utilisation)
+        if gpus is not None:
+            simulated = Simulation.on_gpus(planned, gpu, utilisation, nodes, gpus)
+        elif workers is not None:
+            simulated = Simulation.on_this_machine(planned, workers)
     if as_json:
         more = {"simulated": simulated.found} if simulated else {}
         told = json.dumps({**summary, "price": found, **more}, indent=1, ensure_ascii=False)
@@ -188,11 +190,11 @@ def sweep(
     loaded = load_matrix(matrix).by(executor)
     named = {"abilities": ability or (), "items": items, "seed": seed}
     console = Console(stderr=True)
-    if sweeps(loaded, method or (), **named):  # refuse before anything is fetched
-        for split in ("test", "dev"):
-            tasks.fetch(loaded.model_copy(update={"split": split}), console)
-    wanted = sweeps(loaded, method or (), **named)
     with told_to_go_on():
+        if sweeps(loaded, method or (), **named):  # refuse before anything is fetched
+            for split in ("test", "dev"):
+                tasks.fetch(loaded.model_copy(update={"split": split}), console)
+        wanted = sweeps(loaded, method or (), **named)
         outcome = search(
             loaded, wanted, budget, console, workers=workers, retry_failed=retry_failed
         )
