@@ -10,7 +10,14 @@ import typer
 from rich.markup import escape
 
 from harness import cli_cluster, cli_doctor, cli_release
-from harness.cli_options import AsJson, MatrixFile, OnExecutor, PricedGpu, Utilisation
+from harness.cli_options import (
+    AsJson,
+    MatrixFile,
+    OnExecutor,
+    PricedGpu,
+    RetryFailed,
+    Utilisation,
+)
 from maec.command import start
 from maec.console import Console
 from maec.errors import InputError
@@ -18,6 +25,8 @@ from maec.visible import visible
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from harness.run import Outcome
 
 
 OWN_FOLDERS = (
@@ -52,6 +61,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Say what is done, what is missing and what that takes; does nothing, asks no network."""
+    from harness.interrupt import told_to_go_on
     from harness.plan import make_plan
     from harness.price import assumptions, price
     from harness.price_table import table
@@ -64,13 +74,14 @@ def plan(
         )
     if nodes > 1 and gpus is None:
         raise InputError(f"--nodes: {nodes}; say with --gpus how many GPUs each has")
-    planned = make_plan(load_matrix(matrix))
-    summary, found = planned.summary(), price(planned, gpu, utilisation)
     simulated = None
-    if gpus is not None:
-        simulated = Simulation.on_gpus(planned, gpu, utilisation, nodes, gpus)
-    elif workers is not None:
-        simulated = Simulation.on_this_machine(planned, workers)
+    with told_to_go_on():
+        planned = make_plan(load_matrix(matrix))
+        summary, found = planned.summary(), price(planned, gpu, utilisation)
+        if gpus is not None:
+            simulated = Simulation.on_gpus(planned, gpu, utilisation, nodes, gpus)
+        elif workers is not None:
+            simulated = Simulation.on_this_machine(planned, workers)
     if as_json:
         more = {"simulated": simulated.found} if simulated else {}
         told = json.dumps({**summary, "price": found, **more}, indent=1, ensure_ascii=False)
@@ -111,9 +122,7 @@ def run(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Training runs side by side; one a core by default.")
     ] = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Also what failed before by its own fault.")
-    ] = False,
+    retry_failed: RetryFailed = False,
     executor: OnExecutor = None,
     step: Annotated[
         str | None,
@@ -136,20 +145,20 @@ def run(
         console.print("nothing to do: every cell has its score")
     _print_tables(matrix)
     Console(soft_wrap=True).print("leaderboard: make leaderboard")
-    _print_failures(console, outcome.failures)
-    if outcome.untried:
-        console.print(
-            f"{outcome.untried} of these failed before and were not tried again; "
-            f"`harness run {matrix} --retry-failed` does that",
-            soft_wrap=True,
-        )
+    _print_failures(console, outcome, f"harness run {matrix}")
     if outcome.failures:
         raise typer.Exit(1)
 
 
-def _print_failures(console: Console, failures: Mapping[str, str]) -> None:
-    for what, why in failures.items():
+def _print_failures(console: Console, outcome: "Outcome", command: str) -> None:
+    for what, why in outcome.failures.items():
         console.print(f"[red]failed[/red]  {escape(what)}: {escape(why)}", soft_wrap=True)
+    if outcome.untried:
+        console.print(
+            f"{outcome.untried} of these failed before and were not tried again; "
+            f"`{command} --retry-failed` does that",
+            soft_wrap=True,
+        )
 
 
 @app.command()
@@ -165,6 +174,7 @@ def sweep(
         int | None, typer.Option(help="Of the models; the matrix's first by default.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Training runs side by side.")] = None,
+    retry_failed: RetryFailed = False,
     executor: OnExecutor = None,
     curves: Annotated[bool, typer.Option("--curves", help="Show every trial.")] = False,
     as_json: AsJson = False,
@@ -180,12 +190,14 @@ def sweep(
     loaded = load_matrix(matrix).by(executor)
     named = {"abilities": ability or (), "items": items, "seed": seed}
     console = Console(stderr=True)
-    if sweeps(loaded, method or (), **named):  # refuse before anything is fetched
-        for split in ("test", "dev"):
-            tasks.fetch(loaded.model_copy(update={"split": split}), console)
-    wanted = sweeps(loaded, method or (), **named)
     with told_to_go_on():
-        failures = search(loaded, wanted, budget, console, workers=workers)
+        if sweeps(loaded, method or (), **named):  # refuse before anything is fetched
+            for split in ("test", "dev"):
+                tasks.fetch(loaded.model_copy(update={"split": split}), console)
+        wanted = sweeps(loaded, method or (), **named)
+        outcome = search(
+            loaded, wanted, budget, console, workers=workers, retry_failed=retry_failed
+        )
     tried = by_sweep(store.trials())
     found = [tried[entry.key] for entry in wanted if entry.key in tried]
     if as_json:
@@ -194,8 +206,8 @@ def sweep(
         shown = Console(width=max(Console().width, 130))
         for table in (overview(found), *(map(curve, found) if curves else ())):
             shown.print(table)
-    _print_failures(console, failures)
-    if failures:
+    _print_failures(console, outcome, f"harness sweep {matrix} --budget {budget}")
+    if outcome.failures:
         raise typer.Exit(1)
 
 

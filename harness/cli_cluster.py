@@ -19,16 +19,17 @@ app = typer.Typer()
 def make_step(matrix: "Matrix", key: str) -> None:
     """Make the step of a matrix whose key starts with ``key``; exit code 1 if it fails."""
     from harness.failed import failed
-    from harness.interrupt import raised_signals, told_to_go_on
+    from harness.interrupt import told_to_go_on
     from harness.one_step import find, make
     from harness.plan import make_plan
 
     if sys.flags.hash_randomization:  # merges follow it, and it is settled when Python starts
         os.execve(sys.executable, sys.orig_argv, {**os.environ, "PYTHONHASHSEED": "0"})
-    planned = make_plan(matrix)
+    with told_to_go_on():
+        planned = make_plan(matrix)
     step = find(planned, key)
     try:
-        with told_to_go_on(), raised_signals():
+        with told_to_go_on():
             made = make(planned, step, _tenths)
     except InputError:
         raise

@@ -67,14 +67,19 @@ class Engine(Protocol):
         ...
 
 
-def start(settings: Settings, base: Path) -> Engine:
-    """Start the engine of a matrix with the architecture and tokenizer of ``base``."""
+def start(settings: Settings, base: Path, *, runs_code: bool = False) -> Engine:
+    """Start the engine of a matrix with the architecture and tokenizer of ``base``.
+
+    The code that ``base`` brings is run if it ``runs_code``. Of what the engine switches to later
+    only weights are read.
+    """
     quiet()
-    return _Vllm(settings, base) if settings.kind == "vllm" else _Transformers(settings, base)
+    kind = _Vllm if settings.kind == "vllm" else _Transformers
+    return kind(settings, base, runs_code)
 
 
 class _Vllm:
-    def __init__(self, settings: Settings, base: Path) -> None:
+    def __init__(self, settings: Settings, base: Path, runs_code: bool) -> None:
         began = time.monotonic()
         # in this process: seconds instead of half a minute, and weights can be streamed
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -98,7 +103,7 @@ class _Vllm:
             torch.set_num_threads(settings.threads or _threads(base))
         self.lm = vllm_model()(
             pretrained=str(base),
-            trust_remote_code=settings.trust_remote_code,
+            trust_remote_code=runs_code,
             dtype=settings.dtype,
             max_model_len=settings.max_model_len,
             max_num_seqs=settings.max_num_seqs,
@@ -163,7 +168,7 @@ class _Vllm:
 
 
 class _Transformers:
-    def __init__(self, settings: Settings, base: Path) -> None:
+    def __init__(self, settings: Settings, base: Path, runs_code: bool) -> None:
         began = time.monotonic()
         import torch
 
@@ -174,7 +179,7 @@ class _Transformers:
 
         self.lm = transformers_model()(
             pretrained=str(base),
-            trust_remote_code=settings.trust_remote_code,
+            trust_remote_code=runs_code,
             dtype=settings.dtype,
             batch_size=settings.batch_size,
             max_length=settings.max_model_len,

@@ -63,7 +63,7 @@ def _execute(step: Step, progress: Progress | None) -> dict[str, Any]:
     began = time.monotonic()
     _reset_peak_memory()
     target = step.folder
-    before = _commit(target)
+    before = known_commit(target)
     base = next(step.walk())  # has a say in what merges are rounded to
     for part in (*step.inputs.values(), *([base] if base is not step and base.done else [])):
         artifacts.require_sound(part)
@@ -108,7 +108,7 @@ def _name_card(folder: Path, name: str) -> None:
         card.write_text(text.replace(folder.name, name), encoding="utf-8")
 
 
-def _commit(folder: Path) -> str | None:
+def known_commit(folder: Path) -> str | None:
     """The commit of a hub that was fetched into ``folder`` before."""
     found = (manifest.get("commit") for manifest in artifacts.before(folder))
     return next(filter(None, found), None)
@@ -153,18 +153,19 @@ def train_together(step: Step, folder: Path, progress: Progress | None) -> dict[
 
     if size() > 1:
         quiet()
-    mask, start = step.inputs.get("mask"), step.inputs["start"].folder
+    mask, start = step.inputs.get("mask"), step.inputs["start"]
+    world.require_code_allowed(start, start.folder)
     documents, readings = _documents(step, start) if rank() == 0 else ([], [])
     scratch = home() / "training" / step.key
     report = train(
-        start,
+        start.folder,
         documents,
         folder,
         TrainSettings(**step.settings["training"]),
         mask=open_mask(mask.folder) if mask else None,
         progress=(lambda done, total, _loss: progress(done, total)) if progress else None,
         scratch=scratch,
-        trust_remote_code=step.runs_code,
+        trust_remote_code=start.runs_code,
     )
     if rank() == 0:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -181,17 +182,18 @@ def train_together(step: Step, folder: Path, progress: Progress | None) -> dict[
     }
 
 
-def _documents(step: Step, base: Path) -> tuple[Iterable[str], list[Reading]]:
+def _documents(step: Step, start: Step) -> tuple[Iterable[str], list[Reading]]:
     """The text of a step's corpora, and what reads it unless it is of the embedded world.
 
-    That a corpus stands there twice asks for it to be read twice over.
+    Tokens are counted by the tokenizer of the model that the step starts from. That a corpus
+    stands there twice asks for it to be read twice over.
     """
     found = step.settings["corpora"]
     if not step.places:
         return [text for corpus in found for text in world.documents(corpus)], []
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=step.runs_code)
+    tokenizer = AutoTokenizer.from_pretrained(start.folder, trust_remote_code=start.runs_code)
     readings = [
         Reading(corpus, place, tokenizer, passes=found.count(corpus))
         for index, (corpus, place) in enumerate(zip(found, step.places, strict=True))
@@ -219,10 +221,14 @@ def _locate(step: Step, folder: Path, progress: Progress | None) -> dict[str, An
         case "activation":
             from maec.activations import activation_change, by_channel
 
-            documents, readings = _documents(step, base.path)
-            trained = step.inputs["trained"].folder
+            models = [step.inputs["base"], step.inputs["trained"]]
+            for model in models:
+                world.require_code_allowed(model, model.folder)
+            documents, readings = _documents(step, models[0])
             change = activation_change(
-                base.path, trained, documents, trust_remote_code=step.runs_code
+                *(model.folder for model in models),
+                documents,
+                trust_remote_code=[model.folder for model in models if model.runs_code],
             )
             importance = by_channel(change, shapes)
             frozen = shapes.keys() - change.keys()
@@ -326,21 +332,30 @@ def _mergekit(step: Step, folder: Path, progress: Progress | None) -> dict[str, 
         raise RuntimeError("merges are reproducible under PYTHONHASHSEED=0 only; set it")
     from mergekit.config import MergeConfiguration
     from mergekit.merge import run_merge
-    from mergekit.options import MergeOptions
 
     # its loaders stay cached for the life of the process, which is safe here: an artifact's
     # folder never changes its content
     run_merge(
         MergeConfiguration.model_validate(merge_config(step)),
         str(folder),
-        MergeOptions(
-            copy_tokenizer=True,
-            random_seed=step.settings.get("seed", 0),
-            quiet=True,
-            trust_remote_code=step.runs_code,
-        ),
+        merge_options(step, copy_tokenizer=True, random_seed=step.settings.get("seed", 0)),
     )
     return {}
+
+
+def merge_options(step: Step, **settings: Any) -> Any:
+    """How mergekit is to work, which knows one word for the code of all models of a merge.
+
+    Raises:
+        InputError: one of them has code that its matrix does not let it run.
+    """
+    from mergekit.options import MergeOptions
+
+    for part in step.inputs.values():
+        world.require_code_allowed(part, part.folder)
+    # true for one is harmless for the others: they have none
+    trusted = any(part.runs_code for part in step.inputs.values())
+    return MergeOptions(quiet=True, trust_remote_code=trusted, **settings)
 
 
 def merge_config(step: Step) -> dict[str, Any]:

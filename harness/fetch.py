@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.steps import Step
-from harness.world import TRUST
+from harness.world import require_code_allowed
 from maec.adapter import is_adapter
 from maec.checkpoint import copy_companions, open_checkpoint, write_tensors
 from maec.compatible import fitted, open_base
 from maec.errors import InputError
 from maec.hub import hub_id, local_folder
-from maec.own_code import require_allowed
 from maec.reading import read_json
 
 SHAPE = (
@@ -35,15 +34,12 @@ def fetch(step: Step, folder: Path, commit: str | None = None) -> dict[str, Any]
             further.
         OSError: fetching it failed underway.
     """
-    base = step.inputs.get("base")
-    if "adapter" in step.settings:
-        source: Path | str = step.places[0].paths[0]
-    else:
-        revision = commit or step.settings["revision"]
-        source = "@".join(filter(None, (step.settings["model"], revision)))
-    configs = local_folder(source, ("*.json",))  # what is refused by them needs no weights
-    require_allowed(configs, step.trusted, TRUST)
+    base, source = step.inputs.get("base"), _source(step, commit)
+    configs = configs_of(step, commit)  # what is refused by them needs no weights
+    require_code_allowed(step, configs)
     if base is not None:
+        # what an adapter is merged into has the base's code
+        require_code_allowed(step, base.folder if is_adapter(configs) else None)
         _require_same_shape(base, source, configs / "config.json")
     found = local_folder(source)
     try:
@@ -56,6 +52,23 @@ def fetch(step: Step, folder: Path, commit: str | None = None) -> dict[str, Any]
         return {}
     licence = _licence(*on_hub)
     return {"commit": on_hub[1], **({"licence": licence} if licence else {})}
+
+
+def configs_of(step: Step, commit: str | None = None) -> Path:
+    """The folder with the configs of the checkpoint that ``step`` names, fetched by themselves.
+
+    Raises:
+        InputError: there is no such model or it may not be had.
+        OSError: fetching them failed underway.
+    """
+    return local_folder(_source(step, commit), ("*.json",))
+
+
+def _source(step: Step, commit: str | None) -> Path | str:
+    if "adapter" in step.settings:
+        return step.places[0].paths[0]
+    revision = commit or step.settings["revision"]
+    return "@".join(filter(None, (step.settings["model"], revision)))
 
 
 def _require_same_shape(base: Step, source: Path | str, other: Path) -> None:

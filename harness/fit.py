@@ -12,10 +12,9 @@ from harness.evaluate import Questions, load, seeded
 from harness.spec import Engine
 from harness.steps import Step
 from harness.tasks import Task
-from harness.world import EMBEDDED_BASE, TRUST
+from harness.world import EMBEDDED_BASE, require_code_allowed
 from maec import hub
 from maec.errors import InputError
-from maec.own_code import require_allowed
 
 _TOKENIZER = ("tokenizer*", "vocab*", "merges.txt", "*.model", "*.jinja", "*.json")
 """Files of a model from which its tokenizer can be made."""
@@ -40,13 +39,10 @@ def require_fit(tasks: Iterable[Task], bases: Iterable[Step], engine: Engine, wh
     questions = load(list(asked.values()))
     from transformers import AutoTokenizer
 
-    for folder in dict.fromkeys(
-        map(_tokenizer_folder, {base.key: base for base in bases}.values())
-    ):
-        require_allowed(folder, engine.trust_remote_code, TRUST)
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=engine.trust_remote_code
-        )
+    unlike = {base.key: base for base in bases}.values()
+    for folder, base in {_tokenizer_folder(base): base for base in unlike}.items():
+        require_code_allowed(base, folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=base.runs_code)
         for task in questions.tasks:
             if task.chat_template and not tokenizer.chat_template:
                 raise InputError(

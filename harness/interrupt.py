@@ -53,31 +53,37 @@ def heeded_signals() -> Iterator[Stop]:
 def raised_signals() -> Iterator[None]:
     """Until the block ends, SIGNALS raise Interrupted: what is half done is removed on the way."""
 
-    def ask(number: int, _: Any) -> None:
-        raise Interrupted(number)
-
-    with _handled(ask):
+    with _handled(_raise):
         yield
+
+
+def _raise(number: int, _: Any) -> None:
+    raise Interrupted(number)
 
 
 @contextmanager
 def _handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
     # a job in the background ignores Ctrl-C, and goes on doing so
-    heeded = [number for number, usual in SIGNALS.items() if signal.getsignal(number) == usual]
-    for number in heeded:
+    found = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {n: found[n] for n, usual in SIGNALS.items() if found[n] in (usual, _raise)}
+    for number in before:
         signal.signal(number, handler)
     try:
         yield
     finally:
-        for number in heeded:
-            signal.signal(number, SIGNALS[number])
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 @contextmanager
 def told_to_go_on() -> Iterator[None]:
-    """Have a command that is interrupted say what to do, and exit as the signal would have it."""
+    """Have a command that is interrupted say what to do, and exit as the signal would have it.
+
+    SIGNALS raise Interrupted until the block ends, but where they are only heeded.
+    """
     try:
-        yield
+        with raised_signals():
+            yield
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, Interrupted) else signal.SIGINT
         print("harness: interrupted; run the same command again to go on", file=sys.stderr)

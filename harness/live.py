@@ -14,6 +14,7 @@ from harness.spec import Engine as Settings
 from harness.steps import Step
 from harness.streams import stored, tensors
 from harness.tasks import Task
+from harness.world import require_code_allowed
 from maec.errors import Damaged
 
 
@@ -56,12 +57,14 @@ class Live:
     def start(self, base: Step) -> None:
         """Hold an engine for models of the size of ``base``; that of another size is stopped."""
         require_sound(base)
+        require_code_allowed(base, base.folder)
         size = (base.folder / "config.json").read_bytes()
         if self._engine is not None and (size != self._size or self._engine.lm.broken):
             self._engine.stop()
             self._engine = None
         if self._engine is None:
-            self._engine, self._size = start(self._settings, base.folder), size
+            self._engine = start(self._settings, base.folder, runs_code=base.runs_code)
+            self._size = size
 
     def answer(self, base: Step, model: Step, tasks: Sequence[Task]) -> Answer:
         """Serve a model, from its artifact or made on the way, and ask it the questions of tasks.

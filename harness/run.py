@@ -5,7 +5,7 @@ moment and started again. What fails is recorded, and the rest goes on.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,9 +18,10 @@ from harness import store as stores
 from harness.alone import require_none
 from harness.board import Board, board
 from harness.engines import Engines
-from harness.execute import versions
+from harness.execute import known_commit, versions
 from harness.executor import start_executor
 from harness.failed import Failed
+from harness.fetch import configs_of
 from harness.fit import require_fit
 from harness.home import home
 from harness.interrupt import Stop, heeded_signals
@@ -36,6 +37,8 @@ from harness.spec import Matrix
 from harness.steps import Step
 from harness.store import Writer, writer
 from harness.text import located
+from harness.world import require_code_allowed
+from maec.errors import InputError
 from maec.folder import require_space
 from maec.hub import local_folder
 
@@ -90,10 +93,11 @@ def run(
             cells = filter(None, map(plan.key, plan.missing_cells))
             store.forget_failures([*cells, *(step.key for step in plan.missing_steps)])
         store.snapshot(now=True)
-        left = remaining(plan, _failed_before())
+        left = remaining(plan, failed_before())
         outcome.failures, outcome.untried = left.failures, len(left.failures)
         if not left.cells:
             return outcome
+        _require_code_allowed(left.steps)
         _require_fit(plan)
         run_id = _begin(store, matrix)
         status = "interrupted"
@@ -112,7 +116,7 @@ def run(
     return outcome
 
 
-def _failed_before() -> dict[str, str]:
+def failed_before() -> dict[str, str]:
     """Messages of what would fail again, by key."""
     return {entry["key"]: entry["message"] for entry in stores.failures() if entry["lasting"]}
 
@@ -182,9 +186,7 @@ class _Book:
             return
         self.shown.failed(step.label, result.why, step=step)
         self.outcome.failures[step.label] = result.why
-        # what is on a hub may be within reach another day, whatever was wrong
-        lasting = result.lasting and step.kind != "fetch"
-        self._failure("step", step.key, step.label, result.why, lasting)
+        record_failed_step(self.store, step, result, self.run_id)
 
     def cells(self, asked: Asked, failures: dict[str, Failed]) -> None:
         """A model was asked its cells; by the key of the task, what failed."""
@@ -199,21 +201,32 @@ class _Book:
         for cell in asked.missing:
             if failure := failures.get(cell.task.key):
                 key = self.plan.key(cell)
-                self._failure("cell", key, name(cell), failure.why, failure.lasting)
+                record_failure(self.store, "cell", key, name(cell), failure, self.run_id)
         self.store.snapshot()
 
-    def _failure(self, what: str, key: str, label: str, why: str, lasting: bool) -> None:
-        self.store.record_failure(
-            {
-                "key": key,
-                "what": what,
-                "label": label,
-                "message": why,
-                "lasting": lasting,
-                "run_id": self.run_id,
-                "created": datetime.now(UTC),
-            }
-        )
+
+def record_failed_step(store: Writer, step: Step, failure: Failed, run_id: str) -> None:
+    """Remember in the store that a step failed, and whether it is worth another try as it is."""
+    # what is on a hub may be within reach another day, whatever was wrong
+    lasting = failure.lasting and step.kind != "fetch"
+    record_failure(store, "step", step.key, step.label, Failed(failure.why, lasting), run_id)
+
+
+def record_failure(
+    store: Writer, what: str, key: str, label: str, failure: Failed, run_id: str
+) -> None:
+    """Remember in the store that a ``what``, "step" or "cell", failed."""
+    store.record_failure(
+        {
+            "key": key,
+            "what": what,
+            "label": label,
+            "message": failure.why,
+            "lasting": failure.lasting,
+            "run_id": run_id,
+            "created": datetime.now(UTC),
+        }
+    )
 
 
 def record_artifact(store: Writer, step: Step, manifest: dict[str, Any]) -> None:
@@ -277,6 +290,17 @@ def _require_fit(plan: Plan) -> None:
     cells = [cell for cell in plan.missing_cells if cell.asked in plan.matrix.tasks]
     asked, bases = [cell.task for cell in cells], [cell.base for cell in cells]
     require_fit(asked, bases, plan.matrix.engine, str(plan.matrix.file))
+
+
+def _require_code_allowed(steps: Sequence[Step]) -> None:
+    """Refuse models with code that is not to be run before weights of any are fetched."""
+    for step in steps:
+        if step.kind == "fetch":
+            try:
+                configs = configs_of(step, known_commit(step.folder))
+            except (InputError, OSError):
+                continue  # out of reach: the step says why, and the rest goes on
+            require_code_allowed(step, configs)
 
 
 def _placements(plan: Plan) -> list[dict[str, Any]]:

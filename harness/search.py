@@ -5,7 +5,7 @@ sweep one of whose questions is a test question, before anything is evaluated.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,7 +26,13 @@ from harness.identity import digest
 from harness.interrupt import Stop, heeded_signals
 from harness.live import Answer
 from harness.reachable import require_reachable
-from harness.run import record_artifact
+from harness.run import (
+    Outcome,
+    failed_before,
+    record_artifact,
+    record_failed_step,
+    record_failure,
+)
 from harness.schedule import Schedule
 from harness.spec import Matrix
 from harness.steps import Step, missing
@@ -65,10 +71,12 @@ def run(
     console: Console,
     *,
     workers: int | None = None,
-) -> dict[str, str]:
+    retry_failed: bool = False,
+) -> Outcome:
     """Bring every sweep to ``budget`` trials; goes on where an earlier call stopped.
 
-    Returns what failed, by sweep, with the reason.
+    Failures are by sweep. What failed before by its own fault is not tried again unless
+    ``retry_failed``.
 
     Raises:
         InputError: a dev question is a test question, or another process writes to the store.
@@ -82,10 +90,12 @@ def run(
         distinct = {sweep.key: sweep for sweep in wanted}.values()
         lanes = [lane for sweep in distinct if (lane := _open(sweep, budget, store)).left]
         if not lanes:
-            return {}
+            return Outcome()
         _require_fit(matrix, lanes)
+        store.snapshot(now=True)  # a killed call may have left an older one
+        failed = {} if retry_failed else failed_before()
         try:
-            return _search(matrix, lanes, store, console, workers, stop)
+            return _search(matrix, lanes, store, console, workers, stop, failed)
         finally:
             store.snapshot(now=True)
 
@@ -97,12 +107,13 @@ def _search(
     console: Console,
     workers: int | None,
     stop: Stop,
-) -> dict[str, str]:
+    failed: Mapping[str, str],
+) -> Outcome:
     with (
         Progress(*COLUMNS, console=console) as progress,
         start_executor(matrix, len(lanes), workers) as (pool, engines),
     ):
-        search = _Search(store, Schedule([], pool), engines, stop)
+        search = _Search(store, Schedule([], pool), engines, stop, failed)
         bars = [
             progress.add_task(lane.sweep.name, total=lane.tried + lane.left, completed=lane.tried)
             for lane in lanes
@@ -113,7 +124,7 @@ def _search(
             running = search.advance(lanes)
             for lane, bar in zip(lanes, bars, strict=True):
                 progress.update(bar, completed=lane.tried + lane.begun)
-    return search.failures
+    return search.outcome
 
 
 def _require_fit(matrix: Matrix, lanes: Sequence[_Lane]) -> None:
@@ -182,13 +193,23 @@ def _open(sweep: Sweep, budget: int, store: Writer) -> _Lane:
 class _Search:
     """The engine, the worker processes and the store that all sweeps of a call share."""
 
-    def __init__(self, store: Writer, schedule: Schedule, engines: Engines, stop: Stop) -> None:
+    def __init__(
+        self,
+        store: Writer,
+        schedule: Schedule,
+        engines: Engines,
+        stop: Stop,
+        failed: Mapping[str, str],
+    ) -> None:
+        """``failed`` is what is not tried: messages by key of a step or a trial."""
         self._store = store
         self._schedule = schedule
         self._engines = engines
         self._stop = stop
+        self._failed = failed
+        self._name = f"sweep {datetime.now(UTC):%Y%m%dT%H%M%S}"
         self._made: dict[str, float] = {}
-        self.failures: dict[str, str] = {}
+        self.outcome = Outcome()
 
     def advance(self, lanes: Sequence[_Lane]) -> bool:
         """Ask, train or evaluate once; False when every lane is at its end."""
@@ -205,6 +226,8 @@ class _Search:
             try:
                 self._tell(lane)
             except Failed as error:
+                key, label = _trial_key(lane), f"{lane.sweep.name} trial {lane.trial.number}"
+                record_failure(self._store, "cell", key, label, error, self._name)
                 self._give_up(lane, str(error))
         return any(lane.left for lane in lanes)
 
@@ -217,7 +240,15 @@ class _Search:
         )
         lane.models = lane.sweep.models(lane.trial.params)
         lane.begun = 0.0
-        self._schedule.add(missing(p for step in lane.models.values() for p in stored(step)))
+        steps = missing(part for step in lane.models.values() for part in stored(step))
+        known = [f"{s.label}: {self._failed[s.key]}" for s in steps if s.key in self._failed]
+        if (key := _trial_key(lane)) in self._failed:
+            known.append(self._failed[key])
+        if known:
+            self.outcome.untried += 1
+            self._give_up(lane, known[0])
+        else:
+            self._schedule.add(steps)
 
     def _show(self, step: Step, share: float, lanes: Sequence[_Lane]) -> None:
         """A trial counts up to a half while its models are trained."""
@@ -230,12 +261,13 @@ class _Search:
             record_artifact(self._store, step, result)
             self._made[step.key] = result["seconds"]
             return
+        record_failed_step(self._store, step, result, self._name)
         for lane in lanes:
             if lane.left and any(step.key in _keys(model) for model in lane.models.values()):
                 self._give_up(lane, f"{step.label}: {result}")
 
     def _give_up(self, lane: _Lane, why: str) -> None:
-        self.failures[lane.sweep.name] = why
+        self.outcome.failures[lane.sweep.name] = why
         lane.left = 0
 
     def _tell(self, lane: _Lane) -> None:
@@ -268,10 +300,12 @@ class _Search:
                 "created": datetime.now(UTC),
             }
         )
+        self._store.forget_failures([_trial_key(lane)])
         self._store.snapshot()
         lane.study.tell(lane.trial, score)
         lane.trial, lane.begun = None, 0.0
         lane.tried += 1
+        self.outcome.cells += len(scores)
         lane.left -= 1
 
     def _answer(self, base: Step, model: Step, tasks: Sequence[Task]) -> Answer:
@@ -283,6 +317,11 @@ class _Search:
 
 def _keys(step: Step) -> set[str]:
     return {part.key for part in step.walk()}
+
+
+def _trial_key(lane: _Lane) -> str:
+    """Of the trial that waits for its models, among keys of steps and cells."""
+    return digest([lane.sweep.key, lane.trial.params])
 
 
 def _sampler(sweep: Sweep, number: int) -> optuna.samplers.BaseSampler:

@@ -4,7 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from harness import languages, methods
 from harness.identity import IDENTITY, KNOB
@@ -44,11 +52,18 @@ Ability = Annotated[str, Field(pattern=r"^\w[\w.-]{0,99}$")]
 """A part of the names of folders and files."""
 
 
+def _named(value: Any, as_names: ValidatorFunctionWrapHandler) -> Any:
+    """``false`` is a list of nothing; ``true`` is kept for who can say what to write instead."""
+    if not isinstance(value, bool | list | tuple):
+        raise ValueError("must be a list of models, or false")
+    return value if value is True else as_names(value or ())
+
+
 class Engine(Strict):
     """How models are served while they are evaluated. dtype is the arithmetic's.
 
-    ``trust_remote_code`` lets the base and the checkpoints of the matrix run code of their own,
-    in training, too; a model needs it or does not, whatever becomes of the weights.
+    ``trust_remote_code`` names models of the matrix, as the matrix names them, that may run code of
+    their own, in training, too; what is made of one has its code, and may run it as well.
     """
 
     kind: Annotated[Literal["vllm", "transformers"], IDENTITY] = "vllm"
@@ -58,7 +73,7 @@ class Engine(Strict):
     batch_size: Annotated[int, KNOB] = Field(64, ge=1, description="transformers only")
     memory_fraction: Annotated[float, KNOB] = Field(0.85, gt=0, le=1, description="of a GPU")
     kv_cache_gib: Annotated[int, KNOB] = Field(1, ge=1, description="GiB, without a GPU")
-    trust_remote_code: Annotated[bool, KNOB] = False
+    trust_remote_code: Annotated[tuple[str, ...], WrapValidator(_named), KNOB] = ()
     threads: Annotated[int | None, KNOB] = Field(
         None, ge=1, description="without a GPU; by default one for a small model, else all cores"
     )
@@ -234,6 +249,18 @@ class Matrix(Strict):
         """Whether the base is one of the embedded world's."""
         return self.base == EMBEDDED or isinstance(self.base, EmbeddedModel)
 
+    @property
+    def models(self) -> list[str]:
+        """The base and the checkpoints as the file names them; those of the embedded world not."""
+        given = self.checkpoints
+        of_abilities = [(entry.model, entry.pivot) for entry in given.abilities.values()]
+        named = [*given.languages.values(), *(name for pair in of_abilities for name in pair)]
+        return list(dict.fromkeys(filter(None, [None if self.embedded else self.base, *named])))
+
+    def may_run_code(self, model: str) -> bool:
+        """Whether the model that the file names so may run code that it brings."""
+        return model in self.engine.trust_remote_code
+
     def points(self) -> dict[str, "Matrix"]:
         """The matrix at each point of its axis by label; itself, without one, if it has no axis."""
         if not self.variants:
@@ -344,6 +371,7 @@ def _check_names(matrix: Matrix) -> None:
             raise InputError(f"{place}: {error}") from None
     _check_abilities(matrix)
     _check_sources(matrix)
+    _check_trusted(matrix)
     asked = matrix.forgetting
     if asked and asked.documents and not (matrix.embedded or asked.text_files):
         raise InputError(
@@ -425,6 +453,18 @@ def _check_sources(matrix: Matrix) -> None:
                 )
 
 
+def _check_trusted(matrix: Matrix) -> None:
+    """Models that may run code of their own are named, each of them, and are of this matrix."""
+    place, named = "engine.trust_remote_code", matrix.engine.trust_remote_code
+    if named is True:
+        raise InputError(
+            f"{matrix.file}: {place}: name the models that may run their own code: "
+            f"[{', '.join(matrix.models)}]; false stands for none"
+        )
+    _refuse_others(matrix.file, place, named, matrix.models, "a model")
+    _refuse_repeats(matrix.file, place, named)
+
+
 def _refuse_others(
     where: Path, place: str, found: Sequence[str], known: Sequence[str], what: str
 ) -> None:
@@ -432,7 +472,7 @@ def _refuse_others(
         if key not in known:
             raise InputError(
                 f"{where}: {place}: '{key}' is not {what} of this matrix{nearest(key, known)} "
-                f"(allowed: {', '.join(known)})"
+                f"(allowed: {', '.join(known) or 'none'})"
             )
 
 

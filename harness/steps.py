@@ -26,6 +26,9 @@ VERSIONS = {
 }
 """Raise a kind's number when its code changes what it makes: all its artifacts are made anew."""
 
+MADE_LIKE = {"train": "start", "combine": "base"}
+"""The input that gives a model its config and code; of other kinds it may be any input."""
+
 PACK = "pack "
 """Goes before an ability's name among the inputs of a ``combine`` step."""
 
@@ -70,7 +73,8 @@ class Step:
     ``label`` is for people and no part of the key, nor are ``places``, one for each of the corpora
     in ``settings``, or one for the folder that a ``fetch`` step takes an adapter from, nor
     ``processes``, how many share the training. A ``base`` step is a checkpoint that exists already,
-    at ``path``. A ``trusted`` one may run code that it brings; that is no part of the key either.
+    at ``path``. One that a matrix names is ``named`` as it does there, and may run code that it
+    brings if it is ``trusted``; that is no part of the key either.
     """
 
     kind: str
@@ -79,6 +83,7 @@ class Step:
     label: str = ""
     path: Path | None = None
     places: Sequence[Place] = ()
+    named: str = ""
     trusted: bool = False
     processes: int = 1
 
@@ -113,9 +118,21 @@ class Step:
         return self.kind != "fetch" or all(file.exists() for file in self.folder.iterdir())
 
     @property
+    def origin(self) -> "Step":
+        """The checkpoint that the config and the code in a model's folder come from.
+
+        Where it may be one of several, one that is not trusted, if there is one among them.
+        """
+        if self.kind == "fetch" or not self.inputs:
+            return self
+        like = MADE_LIKE.get(self.kind)
+        parts = [self.inputs[like]] if like else self.inputs.values()
+        return min((part.origin for part in parts), key=lambda step: step.trusted)
+
+    @property
     def runs_code(self) -> bool:
-        """Whether a model behind this artifact may run code that it brings."""
-        return any(step.trusted for step in self.walk())
+        """Whether code that lies in a model's folder may be run."""
+        return self.origin.trusted
 
     def walk(self) -> Iterator["Step"]:
         """This step and all that it needs, inputs first, each once."""

@@ -7,7 +7,7 @@ itself, and the ability weights of MAEC, are computed on the way.
 from collections.abc import Iterator
 from typing import Any
 
-from harness.execute import merge_config, recipe
+from harness.execute import merge_config, merge_options, recipe
 from harness.steps import Step
 
 STREAMED = ("combine", "mergekit")
@@ -54,19 +54,18 @@ def _mergekit_tensors(step: Step) -> Iterator[tuple[str, Any]]:
     from mergekit.config import MergeConfiguration
     from mergekit.graph import Executor
     from mergekit.io.tasks import LoaderCache
-    from mergekit.options import MergeOptions
     from mergekit.plan import MergePlanner
     from transformers import set_seed
 
     config = MergeConfiguration.model_validate(merge_config(step))
-    options = MergeOptions(quiet=True)
+    options = merge_options(step)
     set_seed(step.settings.get("seed", 0))
     LoaderCache().setup(options=options)
     planner = MergePlanner(
         config,
         get_architecture_info(config, options),
         options=options,
-        out_model_config=config.referenced_models()[0].config(),
+        out_model_config=config.referenced_models()[0].config(options.trust_remote_code),
     )
     # plan_in_memory() fails in mergekit 0.1.5 (pydantic cannot check its generic task type); these
     # are the tasks that it would wrap

@@ -27,8 +27,6 @@ from maec.tensors import TORCH_NAME, open_tensors
 EMBEDDED_BASE = Path(__file__).parent / "embedded" / "base"
 EMBEDDED_RECIPE = Path(__file__).parent / "embedded" / "base.yaml"
 
-TRUST = "read it, and set engine.trust_remote_code to true to run it"
-
 States = frozenset[tuple[Path, int, int]]
 """Files with their size and time of change: what was read of them still holds."""
 
@@ -87,31 +85,53 @@ def _checkpoint(matrix: Matrix, named: str, key: str, base: Step | None) -> Step
     with _told(where):
         source = as_source(named, matrix.file.parent)
     inputs = {} if base is None else {"base": base}
-    trusted = matrix.engine.trust_remote_code
+    own = {"named": named, "trusted": matrix.may_run_code(named)}
     if isinstance(source, str):
         repo, revision = repo_and_revision(source)
         # what it is, a checkpoint or an adapter, shows when it is here
         settings = {"model": repo, "revision": revision}
-        return Step("fetch", settings, inputs, label=f"fetch {source}", trusted=trusted)
+        step = Step("fetch", settings, inputs, label=f"fetch {source}", **own)
+        with _told(where):
+            require_code_allowed(step, step.folder if step.here else cached(step))
+        return step
     path = source.resolve()
     with _told(where):
-        require_allowed(path, trusted, TRUST)
+        require_allowed(path, own["trusted"], _how_to_trust(named))
     if base is not None and adapter.is_adapter(path):
         with _told(where):
             settings = {"adapter": _adapter_fingerprint(path)}
         place = Place(paths=(path,))
-        return Step("fetch", settings, inputs, label=f"merge {named}", places=(place,))
-    found = _local(path, named, where, trusted)
+        step = Step("fetch", settings, inputs, label=f"merge {named}", places=(place,), **own)
+        with _told(where):  # what an adapter is merged into has the base's code
+            require_code_allowed(step, base.folder if base.here else None)
+        return step
+    found = _local(path, named, where, **own)
     if base is not None and base.here:
         with _told(where):
             _require_fits(base.folder, path)
     return found
 
 
-def _local(path: Path, label: str, where: str, trusted: bool = False) -> Step:
+def _local(path: Path, label: str, where: str, **own: Any) -> Step:
     with _told(where):
         found = _finite_fingerprint(path, _states(open_checkpoint(path)))
-    return Step("base", {"fingerprint": found}, label=label, path=path, trusted=trusted)
+    return Step("base", {"fingerprint": found}, label=label, path=path, **own)
+
+
+def require_code_allowed(step: Step, folder: Path | None) -> None:
+    """Refuse a model that its matrix does not let run code, if ``folder`` has code for it.
+
+    ``folder`` is the model's own, or what it comes from; None where there is nothing yet.
+
+    Raises:
+        InputError: the config that names code, and what to add to the matrix.
+    """
+    if folder is not None:
+        require_allowed(folder, step.runs_code, _how_to_trust(step.origin.named))
+
+
+def _how_to_trust(named: str) -> str:
+    return f"read it, and add {named!r} to engine.trust_remote_code"
 
 
 def require_as_planned(base: Step) -> None:

@@ -6,7 +6,7 @@ put out rather than by how far parameters moved. A channel is a row of a linear 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -27,26 +27,28 @@ def activation_change(
     documents: Iterable[str],
     *,
     length: int = 64,
-    trust_remote_code: bool = False,
+    trust_remote_code: Collection[Path] = (),
 ) -> dict[str, Tensor]:
     """Relative change of every channel's activations on ``documents``, by weight name.
 
     For a linear layer with n channels a float32 tensor [n]: Σ|a_trained − a_base| / Σ|a_base| over
     all tokens, 0 for a channel that is always 0 in both. Documents are packed into blocks of
-    ``length`` tokens. ``trust_remote_code`` runs code that the checkpoints bring.
+    ``length`` tokens. ``trust_remote_code`` names those of the two that may run code they bring.
 
     Raises:
         InputError: no document, or a checkpoint with code of its own.
     """
     for path in (base, trained):
-        require_allowed(path, trust_remote_code, "read it with trust_remote_code")
-    code = {"trust_remote_code": trust_remote_code}
-    blocks = list(pack(AutoTokenizer.from_pretrained(base, **code), documents, length))
+        require_allowed(path, path in trust_remote_code, "name it in trust_remote_code")
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=base in trust_remote_code)
+    blocks = list(pack(tokenizer, documents, length))
     if not blocks:
         raise InputError(f"{base}: there is no text to measure activations on; give a document")
     models = [
-        AutoModelForCausalLM.from_pretrained(p, dtype=torch.float32, **code)
-        for p in (base, trained)
+        AutoModelForCausalLM.from_pretrained(
+            path, dtype=torch.float32, trust_remote_code=path in trust_remote_code
+        )
+        for path in (base, trained)
     ]
     records = [_record(model) for model in models]
     apart: dict[str, Tensor] = {}

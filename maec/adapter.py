@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from maec.checkpoint import OUTPUT_LAYER, Checkpoint, embeddings
 from maec.errors import InputError
 from maec.reading import read_json
+from maec.strict import first_mistake
 from maec.tensors import TensorInfo, open_tensors
 
 if TYPE_CHECKING:
@@ -209,9 +210,8 @@ def _require_supported(path: Path, config: dict[str, Any]) -> None:
     try:
         _Lora.model_validate(config)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path}/{CONFIG}: {place}: {first['msg']}; fetch it again") from None
+        mistake = first_mistake(error, _Lora)
+        raise InputError(f"{path}/{CONFIG}: {mistake}; fetch it again") from None
 
 
 def _target(key: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from maec.checkpoint import Checkpoint, Weights, open_checkpoint
 from maec.chunks import Chunk, in_order, tracked
 from maec.compatible import OnVocabulary, fitted, open_base
 from maec.errors import InputError
-from maec.folder import new_folder, require_new, require_space
+from maec.folder import new_folder, remove_abandoned, require_new, require_space
 from maec.hub import Source, local_folder
 from maec.memory import MEMORY, dtypes_of, held_by, workers
 from maec.neurons import Granularity, PackedMask, Shapes, open_mask, require_share, width_of
@@ -95,6 +95,7 @@ def extract(
         granularity = "parameter"  # for what follows: the mask says which entries
     else:
         located = {"k1": k1, "granularity": granularity, "importance": "value_change"}
+    remove_abandoned(Path(out))
     require_space(Path(out), _pack_bytes(origin, given, k1, dtype))
 
     part = Trained(trained, general, alpha, beta)

@@ -5,11 +5,13 @@ disk does one rename put it in place, so a folder that exists is a folder that i
 """
 
 import errno
+import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from blake3 import blake3
@@ -26,18 +28,15 @@ def new_folder(path: Path) -> Iterator[Path]:
     """Yield an empty scratch folder that becomes `path` when the block ends without an exception.
 
     The scratch folder lies beside `path` and its name starts with ``SCRATCH``.  On any exception,
-    an interrupt included, it is removed and `path` stays as it was.
+    an interrupt included, it is removed and `path` stays as it was.  What a process that was killed
+    leaves of it is for :func:`remove_abandoned`.
 
     Raises:
         InputError: `path` exists already (an empty folder may), or cannot be made.
     """
     path = Path(path)
     require_new(path)
-    scratch = path.parent / f"{SCRATCH}{path.name}-{secrets.token_hex(4)}"
-    try:
-        scratch.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be made here: {error.strerror}") from error
+    scratch, held = _locked_scratch(path)
     try:
         yield scratch
         _sync(scratch)
@@ -45,7 +44,43 @@ def new_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
+    finally:
+        os.close(held)
     _sync_entry(path.parent)
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove the scratch folders of `path` that nobody will finish: their processes were killed.
+
+    Those in use are locked, and stay; so do all on a file system that knows no locks.
+    """
+    scratch = re.compile(re.escape(f"{SCRATCH}{path.name}-") + "[0-9a-f]{8}")
+    for found in list(path.parent.iterdir()) if path.parent.is_dir() else ():
+        if scratch.fullmatch(found.name):
+            with suppress(OSError):
+                held = os.open(found, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(found, ignore_errors=True)
+                finally:
+                    os.close(held)
+
+
+def _locked_scratch(path: Path) -> tuple[Path, int]:
+    """A new scratch folder, and the descriptor that says, while it is open, that it is in use."""
+    while True:
+        scratch = path.parent / f"{SCRATCH}{path.name}-{secrets.token_hex(4)}"
+        try:
+            scratch.mkdir(parents=True)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be made here: {error.strerror}") from error
+        with suppress(FileNotFoundError):
+            held = os.open(scratch, os.O_RDONLY)
+            with suppress(OSError):
+                fcntl.flock(held, fcntl.LOCK_EX)
+            if scratch.is_dir():
+                return scratch, held
+            os.close(held)  # it was taken for abandoned before it was locked
 
 
 def write_file(path: Path, text: str, option: str) -> None:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from maec.errors import InputError
 from maec.reading import read_json
+from maec.strict import first_mistake
 
 Count = Annotated[int, Field(ge=0, lt=2**59)]
 
@@ -57,10 +58,6 @@ def read_manifest(file: Path) -> dict[str, Any]:
     try:
         _Whole.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            f"{file}: {place}: {first['msg'][0].lower()}{first['msg'][1:]}; make it again, or "
-            "fetch it"
-        ) from None
+        mistake = first_mistake(error, _Whole)
+        raise InputError(f"{file}: {mistake}; make it again, or fetch it") from None
     return content

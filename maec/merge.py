@@ -28,7 +28,7 @@ from maec.combine import select
 from maec.compatible import Fitted, fitted, open_base
 from maec.errors import InputError
 from maec.extract import require_shapes
-from maec.folder import new_folder, require_new, require_space
+from maec.folder import new_folder, remove_abandoned, require_new, require_space
 from maec.hub import Source, local_folder, pinned
 from maec.layout import laid_out, nbytes
 from maec.memory import MEMORY, dtypes_of, held_by, workers
@@ -71,6 +71,7 @@ def merge(
     parts = _open_parts(recipe)
     models = _models(parts, memory, on)
     layout = _result(parts, models, [], []).layout()
+    remove_abandoned(out)
     require_space(out, sum(map(nbytes, layout.values())))
     sources = _sources(parts, models)
     weights = locate(models, [entry.given for entry in parts.abilities], track, sources)

@@ -20,6 +20,9 @@ from maec.reading import read_yaml
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
+SHOWN = 100
+"""Characters of a wrong value that a message has room for."""
+
 _TRUTH = "YAML reads yes, no, on and off as true and false"
 
 
@@ -92,7 +95,13 @@ def first_mistake(error: ValidationError, model: type[BaseModel]) -> str:
         return f"unknown key '{place}'{hint} (allowed: {', '.join(allowed)})"
     value = mistake["input"]
     shown = mistake["type"] != "missing" and not isinstance(value, dict)
-    return f"{place}: {f'found {value!r}; ' if shown else ''}{wrong(mistake)}"
+    return f"{place}: {f'found {_short(value)}; ' if shown else ''}{wrong(mistake)}"
+
+
+def _short(value: Any) -> str:
+    """A value on one line; of a long one, such as the shape that a broken file gives, the start."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def wrong(mistake: Mapping[str, Any]) -> str:

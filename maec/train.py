@@ -131,7 +131,7 @@ def train(
     if extra_loss is not None and size() > 1:
         raise InputError("processes: an extra loss needs the whole model; train in one process")
     base = open_checkpoint(start)
-    require_allowed(start, trust_remote_code, "train it with trust_remote_code")
+    require_allowed(start, trust_remote_code, "train it with trust_remote_code=True")
     if mask is not None:
         _require_exact(base, settings.dtype)
     torch.manual_seed(settings.seed)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections import namedtuple
@@ -44,6 +45,37 @@ def test_a_plan_that_does_not_fit_on_the_disk_is_refused_before_it_starts(
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "no space" in error
     assert not (home / "artifacts").exists()
+
+
+PLANNING = """
+import signal, time
+from harness import cli, plan, run
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+
+def forever(*_):
+    print("planning", flush=True)
+    time.sleep(60)
+
+plan.make_plan = run.make_plan = forever
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_it_plans_is_answered_in_one_line(
+    tmp_path: Path, home: Path, command: str, number: int
+) -> None:
+    arguments = [sys.executable, "-c", PLANNING, command, str(matrix_file(tmp_path))]
+    with subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout.readline() == "planning\n"
+        running.send_signal(number)
+        said = running.communicate(timeout=30)[1]
+    assert running.returncode == 128 + number
+    assert said == "harness: interrupted; run the same command again to go on\n"
 
 
 def test_planning_and_help_import_neither_torch_nor_vllm(tmp_path: Path, home: Path) -> None:

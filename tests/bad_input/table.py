@@ -179,6 +179,48 @@ MATRICES = {
         "executor.cpus: found 0; must be greater than or equal to 1",
     ),
     "arithmetic": ({"engine": {"dtype": "int8"}}, "engine.dtype: found 'int8'; must be 'float32'…"),
+    "code-of-all": (
+        {"base": "org/base", "engine": {"trust_remote_code": True}},
+        "engine.trust_remote_code: name the models that may run their own code: [org/base]; …",
+    ),
+    "number-for-code": (
+        {"engine": {"trust_remote_code": [5]}},
+        "engine.trust_remote_code[0]: found 5; must be a valid string",
+    ),
+    "code-of-none": (
+        {"engine": {"trust_remote_code": True}},
+        "engine.trust_remote_code: name the models that may run their own code: []; false stands…",
+    ),
+    "code-of-another": (
+        {
+            "base": "org/base",
+            "checkpoints": {"languages": {"te": "org/te"}},
+            "engine": {"trust_remote_code": ["org/bse"]},
+        },
+        "engine.trust_remote_code: 'org/bse' is not a model of this matrix; did you mean "
+        "'org/base'? (allowed: org/base, org/te)",
+    ),
+    "code-of-the-embedded": (
+        {"engine": {"trust_remote_code": ["embedded"]}},
+        "engine.trust_remote_code: 'embedded' is not a model of this matrix (allowed: none)",
+    ),
+    "code-twice": (
+        {"base": "org/base", "engine": {"trust_remote_code": ["org/base", "org/base"]}},
+        "engine.trust_remote_code: 'org/base' stands there twice",
+    ),
+    "code": (
+        {"base": "own-code"},
+        "base: {here}/own-code/config.json: auto_map: 'modeling_x.X' is code that comes with the "
+        "model, and is not run; read it, and add 'own-code' to engine.trust_remote_code, or …",
+    ),
+    "code-of-a-checkpoint": (
+        {
+            "base": "base",
+            "checkpoints": {"languages": {"te": "own-code"}},
+            "engine": {"trust_remote_code": ["base"]},
+        },
+        "checkpoints.languages.te: {here}/own-code/config.json: auto_map: … add 'own-code' to …",
+    ),
     "fraction": (
         {"corpus_fraction": {"language": 0}},
         "….language: found 0; must be greater than 0",

@@ -69,6 +69,7 @@ def _checkpoints(folder: Path) -> None:
         "bare": base,
         "gpt": base,
         "quantised": base,
+        "own-code": base,
         "no-json": base,
     }.items():
         write(folder / name, tensors)
@@ -82,6 +83,7 @@ def _checkpoints(folder: Path) -> None:
     (folder / "bare" / "config.json").unlink()
     (folder / "no-json" / "config.json").write_text("{", encoding="utf-8")
     _configure(folder / "gpt", model_type="gpt2")
+    _configure(folder / "own-code", auto_map={"AutoModelForCausalLM": "modeling_x.X"})
     _configure(folder / "quantised", quantization_config={"bits": 4})
     for name, kind in (("lora", "LORA"), ("ia3", "IA3")):
         _adapter(folder / name, kind)

@@ -45,22 +45,50 @@ def test_what_is_to_be_fetched_has_a_key_and_neither_a_fingerprint_nor_a_score(
     assert other.steps[0].key != base.key
 
 
-def test_a_model_with_code_of_its_own_needs_a_word_that_goes_with_it_and_changes_no_key(
+def test_a_model_with_code_of_its_own_is_to_be_named_which_changes_no_key(
     tmp_path: Path, home: Path
 ) -> None:
-    base, word = tmp_path / "base", {"trust_remote_code": True}
+    base = tmp_path / "base"
     write(base, llama(np.random.default_rng(0)))
     plain = planned(tmp_path, base=str(base), checkpoints={}).steps[0]
     config = base / "config.json"
     config.write_text(config.read_text().replace("{", '{"auto_map": {"AutoModel": "own.X"},', 1))
-    with pytest.raises(InputError, match=r"base: .*own\.X.*engine\.trust_remote_code") as caught:
+    with pytest.raises(
+        InputError, match=r"base: .*own\.X.*add '.*base' to engine\.trust_rem"
+    ) as caught:
         planned(tmp_path, base=str(base), checkpoints={})
     assert "\n" not in str(caught.value)
+    word = {"trust_remote_code": [str(base)]}
     trusted = planned(tmp_path, base=str(base), checkpoints={}, engine=word).steps[0]
     assert trusted.runs_code and not plain.runs_code and trusted.key == plain.key
-    on_hub = planned(tmp_path, engine=word)
-    assert all(step.runs_code for step in on_hub.steps)
-    assert [s.key for s in on_hub.steps] == [s.key for s in planned(tmp_path).steps]
+
+
+def test_what_is_made_of_models_may_run_the_code_of_those_that_are_named(
+    tmp_path: Path, home: Path
+) -> None:
+    methods = ["tv", "maec", "f-cpt-a"]
+    training = {"training": {"ability": TRAINING, "locate": TRAINING}}
+    word = {"trust_remote_code": ["org/base@v1", "org/te"]}
+    plan = planned(tmp_path, methods=methods, engine=word)
+    fetched = {s.settings["model"]: s.runs_code for s in plan.steps if s.kind == "fetch"}
+    assert fetched == {"org/base": True, "org/te": True, "org/es": False, "org/math": False}
+    assert model(plan, "maec").runs_code  # it has the config of the base
+    assert not model(plan, "tv").runs_code  # mergekit may take the config of any
+    assert not model(plan, "f-cpt-a").runs_code
+    plain = planned(tmp_path, methods=methods)
+    assert not any(step.runs_code for step in plain.steps)
+    assert [s.key for s in plan.steps] == [s.key for s in plain.steps]
+    trained = planned(
+        tmp_path,
+        base=str(random_model(tmp_path, 0)),
+        checkpoints={},
+        methods=["f-cpt-a"],
+        documents=BUDGETS,
+        corpora=EVERYWHERE,
+        engine={"trust_remote_code": [str(tmp_path / "model-0")]},
+        **training,
+    )
+    assert model(trained, "f-cpt-a").runs_code
 
 
 def test_code_that_a_fetched_model_brings_is_refused_before_its_weights_come(

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from rich.console import Console
 
-from harness.interrupt import Interrupted, heeded_signals
+from harness.interrupt import Interrupted, heeded_signals, raised_signals
 from harness.run import run as run_here
 from harness.schedule import Schedule, urgency
 from harness.spec import load_matrix
@@ -132,6 +132,20 @@ def test_signals_break_nothing_in_two_and_are_there_to_be_checked(interruptible:
                 stop.check()
             assert caught.value.number == number
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_where_signals_are_heeded_they_raise_nothing_though_they_do_around(
+    interruptible: None,
+) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with raised_signals():
+            with heeded_signals() as stop:
+                signal.raise_signal(number)
+                assert stop.number == number
+            with pytest.raises(Interrupted):
+                signal.raise_signal(number)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_scores_survive_without_their_artifacts_and_the_models_are_not_made_again(

@@ -80,7 +80,10 @@ def test_parameters_of_one_ability_win_for_that_ability_only(tmp_path: Path) -> 
         ({"split": "train"}, ["split", "'test' or 'dev'", "'train'"]),
         # a part of file names
         ({"abilities": ["../../x"]}, ["abilities[0]", "'../../x'"]),
-        ({"engine": {"trust_remote_code": "org/model"}}, ["engine.trust_remote_code"]),
+        (
+            {"engine": {"trust_remote_code": "org/model"}},
+            ["engine.trust_remote_code: found 'org/model'; must be a list of models"],
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_key_and_what_is_allowed(

@@ -17,8 +17,9 @@ import duckdb
 import pytest
 from rich.console import Console
 
-from harness import cli, methods, store, sweep, tasks
+from harness import cli, methods, store, streams, sweep, tasks
 from harness import search as searching
+from harness.failed import Failed
 from harness.home import store_path
 from harness.identity import digest
 from harness.live import Answer
@@ -201,14 +202,16 @@ class Search:
 
     def __call__(self, matrix: Matrix, names: list[str], budget: int, **options: Any) -> list:
         wanted = sweep.sweeps(matrix, names, **options)
-        assert searching.run(matrix, wanted, budget, QUIET) == {}
+        assert searching.run(matrix, wanted, budget, QUIET).failures == {}
         found = by_sweep(store.trials())
         return [found[entry.key] for entry in wanted]
+
+    pool: Any = field(default_factory=lambda: SimpleNamespace(reports=SimpleQueue()))
 
     @contextmanager
     def executor(self, *_: object) -> Iterator[tuple[Any, "Search"]]:
         self.starts += 1
-        yield SimpleNamespace(reports=SimpleQueue()), self
+        yield self.pool, self
 
     def ask(self, _: Step, model: Step, asked: list[tasks.Task]) -> Future[Answer]:
         self.asked += asked
@@ -222,6 +225,20 @@ class Search:
         answer = Future()
         answer.set_result(Answer(0.0, results=results))
         return answer
+
+
+@dataclass
+class Pool:
+    """Workers on which every step diverges."""
+
+    submitted: list[str] = field(default_factory=list)
+    reports: SimpleQueue = field(default_factory=SimpleQueue)
+
+    def submit(self, step: Step) -> Future:
+        self.submitted.append(step.label)
+        failed = Future()
+        failed.set_exception(Failed("diverged"))
+        return failed
 
 
 @pytest.fixture
@@ -314,6 +331,62 @@ def test_a_sweep_that_is_done_does_nothing_more(tmp_path: Path, search: Search) 
     more = search(matrix, ["tv"], 5)
     assert [trials[:3] for trials in more] == before
     assert [len(trials) for trials in more] == [5, 5]
+
+
+def test_what_failed_by_its_own_fault_is_remembered_and_not_tried_again(
+    tmp_path: Path, search: Search
+) -> None:
+    matrix = embedded(tmp_path, abilities=["math"])
+    wanted = sweep.sweeps(matrix, ["tv"])
+
+    def run(**options: bool) -> tuple[dict[str, str], int, int]:
+        asked = len(search.asked)
+        outcome = searching.run(matrix, wanted, 3, QUIET, **options)
+        return outcome.failures, outcome.untried, len(search.asked) - asked
+
+    def remembered() -> list[tuple]:
+        return [(f["what"], f["label"], f["message"], f["times"]) for f in store.failures()]
+
+    def no_answer(folder: Path, language: str) -> float:
+        raise Failed("a bad model", lasting)
+
+    works, search.value, lasting = search.value, no_answer, False
+    for times in (1, 2):  # what may pass is tried again
+        assert run() == ({"tv math": "a bad model"}, 0, 2)
+        assert remembered() == [("cell", "tv math trial 0", "a bad model", times)]
+    lasting = True
+    assert run() == ({"tv math": "a bad model"}, 0, 2)
+    assert run() == ({"tv math": "a bad model"}, 1, 0)
+    assert run(retry_failed=True) == ({"tv math": "a bad model"}, 0, 2)
+    assert remembered() == [("cell", "tv math trial 0", "a bad model", 4)]
+    search.value = works
+    assert run() == ({"tv math": "a bad model"}, 1, 0)
+    assert run(retry_failed=True) == ({}, 0, 6) and remembered() == []
+
+
+def test_a_step_that_failed_before_fails_the_sweeps_that_need_it(
+    tmp_path: Path, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = embedded(tmp_path, abilities=["math"])
+    wanted = sweep.sweeps(matrix, ["tv"])
+    failing = Pool()
+    monkeypatch.setattr(search, "pool", failing)
+    monkeypatch.setattr(searching, "stored", streams.stored)
+
+    def run(**options: bool) -> tuple[int, int]:
+        outcome = searching.run(matrix, wanted, 1, QUIET, **options)
+        assert outcome.failures.keys() == {"tv math"}
+        assert outcome.failures["tv math"].endswith(
+            ("en: diverged", "te: diverged", "es: diverged")
+        )
+        return outcome.untried, len(failing.submitted)
+
+    assert run() == (0, 3)
+    assert {(f["what"], f["message"], f["lasting"]) for f in store.failures()} == {
+        ("step", "diverged", True)
+    }
+    assert run() == (1, 3)
+    assert run(retry_failed=True) == (0, 6)
 
 
 @pytest.mark.parametrize("stop_after", [0, 1, 5, 12, 21])

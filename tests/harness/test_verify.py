@@ -134,7 +134,11 @@ def test_a_set_that_cannot_be_verified_is_refused_in_one_line(
     for change, said in (
         ({"methods": ["no-such"]}, "no such matrix any more: .*unknown method 'no-such'"),
         ({"base": "my-base"}, "matrices/micro.yaml: base: .*my-base"),
-        ({"engine": {"trust_remote_code": True}}, "'micro' runs code of its models"),
+        (
+            {"base": "org/base", "engine": {"trust_remote_code": ["org/base"]}},
+            "'micro' runs code of its models",
+        ),
+        ({"engine": {"trust_remote_code": True}}, "name the models that may run their own code"),
     ):
         fitting(theirs, "runs", matrix_file=[json.dumps({**file, **change})])
         with pytest.raises(InputError, match=said):

@@ -23,7 +23,7 @@ from maec.checkpoint import (
 )
 from maec.compatible import require_compatible
 from maec.errors import InputError, nearest
-from maec.folder import new_folder
+from maec.folder import new_folder, remove_abandoned
 
 from . import checkpoints
 from .checkpoints import llama, read_torch, same_bits, write, write_config, write_tokenizer
@@ -500,6 +500,22 @@ def test_a_sentencepiece_model_is_a_companion_and_weights_are_not(
 
 
 # the folder that appears whole or not at all
+
+
+def test_what_was_abandoned_is_removed_and_what_is_in_use_or_of_others_is_not(
+    tmp_path: Path,
+) -> None:
+    abandoned, others = tmp_path / ".partial-out-0a1b2c3d", tmp_path / ".partial-out-2-0a1b2c3d"
+    for folder in (abandoned, others):
+        folder.mkdir()
+        (folder / "file").touch()
+    link = tmp_path / ".partial-out-00000000"
+    link.symlink_to(others)
+    with new_folder(tmp_path / "out") as scratch:
+        remove_abandoned(tmp_path / "out")
+        assert {*tmp_path.iterdir()} == {scratch, others, link} and [*others.iterdir()]
+    remove_abandoned(tmp_path / "nowhere" / "out")
+    assert {*tmp_path.iterdir()} == {tmp_path / "out", others, link}
 
 
 def test_a_new_folder_appears_only_when_it_is_complete(tmp_path: Path) -> None:

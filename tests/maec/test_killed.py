@@ -44,7 +44,7 @@ def maec(*arguments: Path | str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_merge_that_is_killed_leaves_nothing_that_looks_finished(
+def test_a_merge_that_is_killed_leaves_nothing_that_looks_finished_nor_that_lasts(
     world: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -56,6 +56,7 @@ def test_a_merge_that_is_killed_leaves_nothing_that_looks_finished(
     assert not out.exists() and list(tmp_path.glob(".partial-*"))
     done = subprocess.run(maec("merge", world / "recipe.yaml", out), check=False)
     assert done.returncode == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
     with safe_open(out / "model.safetensors", "np") as merged:
         assert set(merged.keys()) == set(LARGE)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -308,6 +309,22 @@ def test_a_manifest_that_says_other_things_is_refused(
     with pytest.raises(InputError, match=rf"{file}: \w+.*; make it again, or fetch it") as caught:
         summary(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "said"),
+    [
+        ({"shape": [2]}, "tensors.w.key_neurons: is missing"),
+        ({"shape": [2], "key_neurons": "2"}, "w.key_neurons: found '2'; must be a valid integer"),
+        ({"shape": [0] * 999, "key_neurons": 0}, f"shape: found [{'0, ' * 33}…; must have at most"),
+    ],
+)
+def test_what_a_manifest_says_wrong_is_told_as_of_any_file(
+    tmp_path: Path, tensor: dict, said: str
+) -> None:
+    (tmp_path / "pack.json").write_text(json.dumps({"tensors": {"w": tensor}}), encoding="utf-8")
+    with pytest.raises(InputError, match=re.escape(said)):
+        summary(tmp_path)
 
 
 @pytest.mark.parametrize(
