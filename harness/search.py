@@ -15,7 +15,7 @@ import optuna
 from rich.console import Console
 from rich.progress import Progress
 
-from harness import machine, methods, tasks
+from harness import machine, methods, remote, tasks
 from harness.board import COLUMNS
 from harness.engines import Engines
 from harness.execute import versions
@@ -92,6 +92,9 @@ def run(
         if not lanes:
             return Outcome()
         _require_fit(matrix, lanes)
+        if shared := matrix.executor.artifacts:
+            starts = (m for lane in lanes for m in lane.sweep.models(lane.sweep.start).values())
+            remote.learn((part for model in starts for part in model.walk()), shared)
         store.snapshot(now=True)  # a killed call may have left an older one
         failed = {} if retry_failed else failed_before()
         try:
