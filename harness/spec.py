@@ -44,11 +44,21 @@ Ability = Annotated[str, Field(pattern=r"^\w[\w.-]{0,99}$")]
 """A part of the names of folders and files."""
 
 
+Quantization = Literal["fp8_per_tensor", "fp8_per_block", "fp8_per_channel"]
+"""What vLLM 0.32 does to the linear layers of any checkpoint as it reads them, and again at every
+switch of weights. Its other methods are for checkpoints that were quantised beforehand."""
+
+
 class Engine(Strict):
     """How models are served while they are evaluated. dtype is the arithmetic's.
 
     ``trust_remote_code`` lets the base and the checkpoints of the matrix run code of their own,
     in training, too; a model needs it or does not, whatever becomes of the weights.
+
+    There are ``data_parallel_size`` engines, each of which splits every layer of its model among
+    ``tensor_parallel_size`` GPUs, and the layers among ``pipeline_parallel_size`` times as many;
+    answers are those of one GPU to rounding. ``quantization`` makes weights smaller as they are
+    read, and other answers.
     """
 
     kind: Annotated[Literal["vllm", "transformers"], IDENTITY] = "vllm"
@@ -65,6 +75,29 @@ class Engine(Strict):
     data_parallel_size: Annotated[int | None, KNOB] = Field(
         None, ge=1, description="engines; by default one, or on Ray as many as there is room for"
     )
+    tensor_parallel_size: Annotated[int, KNOB] = Field(1, ge=1, description="vllm only")
+    pipeline_parallel_size: Annotated[int, KNOB] = Field(1, ge=1, description="vllm only")
+    quantization: Annotated[Quantization | None, IDENTITY] = None
+
+    @property
+    def workers(self) -> int:
+        """Processes that one engine splits its model among, each with a GPU where there are any."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
+    @model_validator(mode="after")
+    def _of_vllm(self) -> "Engine":
+        if self.kind != "vllm":
+            for name in ("tensor_parallel_size", "pipeline_parallel_size", "quantization"):
+                if (found := getattr(self, name)) != type(self).model_fields[name].default:
+                    raise ValueError(
+                        f"{name}: found {found!r}; it is for kind 'vllm', leave it out"
+                    )
+        if self.quantization is not None and self.dtype == "float32":
+            raise ValueError(
+                f"quantization: '{self.quantization}' is for arithmetic in 16 bits; set dtype to "
+                "'bfloat16' or 'float16'"
+            )
+        return self
 
 
 class Resources(Strict):
