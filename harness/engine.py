@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from harness import machine
 from harness.home import home
+from harness.parallel import require_splits
 from harness.quiet import quiet
 from harness.spec import Engine as Settings
 from maec.checkpoint import open_checkpoint
@@ -71,7 +72,12 @@ class Engine(Protocol):
 
 
 def start(settings: Settings, base: Path) -> Engine:
-    """Start the engine of a matrix with the architecture and tokenizer of ``base``."""
+    """Start the engine of a matrix with the architecture and tokenizer of ``base``.
+
+    Raises:
+        InputError: the base, which may have been elsewhere before, cannot be split as asked.
+    """
+    require_splits(open_checkpoint(base).config, settings, f"{base}: engine")
     quiet()
     return _Vllm(settings, base) if settings.kind == "vllm" else _Transformers(settings, base)
 

@@ -4,7 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    model_validator,
+)
 
 from harness import languages, methods
 from harness.identity import IDENTITY, KNOB
@@ -83,21 +90,6 @@ class Engine(Strict):
     def workers(self) -> int:
         """Processes that one engine splits its model among, each with a GPU where there are any."""
         return self.tensor_parallel_size * self.pipeline_parallel_size
-
-    @model_validator(mode="after")
-    def _of_vllm(self) -> "Engine":
-        if self.kind != "vllm":
-            for name in ("tensor_parallel_size", "pipeline_parallel_size", "quantization"):
-                if (found := getattr(self, name)) != type(self).model_fields[name].default:
-                    raise ValueError(
-                        f"{name}: found {found!r}; it is for kind 'vllm', leave it out"
-                    )
-        if self.quantization is not None and self.dtype == "float32":
-            raise ValueError(
-                f"quantization: '{self.quantization}' is for arithmetic in 16 bits; set dtype to "
-                "'bfloat16' or 'float16'"
-            )
-        return self
 
 
 class Resources(Strict):
@@ -186,11 +178,19 @@ class EmbeddedModel(Strict):
 
 
 class Variant(Strict):
-    """A point on a matrix's axis: what differs there from the rest of the file."""
+    """A point on a matrix's axis: what differs there from the rest of the file.
+
+    Of ``engine`` that is the keys which are given; the others are the matrix's.
+    """
 
     label: str
     base: EmbeddedModel | None = None
     corpus_fraction: CorpusFraction | None = None
+    engine: Engine | None = None
+
+    @field_serializer("engine")
+    def _as_given(self, engine: Engine | None) -> dict[str, Any] | None:
+        return engine and engine.model_dump(mode="json", exclude_unset=True)
 
 
 class MethodEntry(BaseModel):
@@ -273,7 +273,7 @@ class Matrix(Strict):
             return {"": self}
         return {
             variant.label: self.model_copy(
-                update={"variants": []}
+                update={"variants": [], "engine": _changed(self.engine, variant.engine)}
                 | {
                     name: getattr(variant, name)
                     for name in ("base", "corpus_fraction")
@@ -282,6 +282,17 @@ class Matrix(Strict):
             )
             for variant in self.variants
         }
+
+    def engine_place(self, label: str) -> str:
+        """Where the file says how the engine at the point ``label`` differs, if it does."""
+        for index, variant in enumerate(self.variants):
+            if variant.label == label and variant.engine is not None:
+                return f"variants[{index}].engine"
+        return "engine"
+
+    def engines(self) -> dict[str, Engine]:
+        """The engines that models are served by, by their place in the file."""
+        return {self.engine_place(label): at.engine for label, at in self.points().items()}
 
     def by(self, executor: str | None) -> "Matrix":
         """The same matrix by another executor, given in its short form; None leaves it.
@@ -313,6 +324,11 @@ class Matrix(Strict):
                     "on test questions"
                 )
         return self.model_copy(update={"split": "dev"})
+
+
+def _changed(engine: Engine, changes: Engine | None) -> Engine:
+    given = changes.model_fields_set if changes else ()
+    return engine.model_copy(update={name: getattr(changes, name) for name in given})
 
 
 def load_matrix(path: Path) -> Matrix:
@@ -384,6 +400,7 @@ def _check_names(matrix: Matrix) -> None:
             "files, or set documents to 0"
         )
     _refuse_repeats(where, "variants", [variant.label for variant in matrix.variants])
+    _check_engines(matrix)
     if matrix.split == "dev":
         matrix.on_dev()
     for role in matrix.training:
@@ -391,6 +408,29 @@ def _check_names(matrix: Matrix) -> None:
             raise InputError(
                 f"{where}: training: unknown role '{role}'{nearest(role, ROLES)} "
                 f"(allowed: {', '.join(ROLES)})"
+            )
+
+
+def _check_engines(matrix: Matrix) -> None:
+    """Settings of an engine fit together, at each point of the axis."""
+    for index, variant in enumerate(matrix.variants):
+        if variant.engine and "data_parallel_size" in variant.engine.model_fields_set:
+            raise InputError(
+                f"{matrix.file}: variants[{index}].engine.data_parallel_size: the same engines "
+                "serve all points, so that it is one number; give it under engine"
+            )
+    for place, engine in matrix.engines().items():
+        where = f"{matrix.file}: {place}"
+        for name in ("tensor_parallel_size", "pipeline_parallel_size", "quantization"):
+            found = getattr(engine, name)
+            if engine.kind != "vllm" and found != Engine.model_fields[name].default:
+                raise InputError(
+                    f"{where}.{name}: found {found!r}, which only kind 'vllm' has; leave it out"
+                )
+        if engine.quantization is not None and engine.dtype == "float32":
+            raise InputError(
+                f"{where}.quantization: found '{engine.quantization}', which is for models in 16 "
+                "bits; add dtype: bfloat16, or leave it out"
             )
 
 

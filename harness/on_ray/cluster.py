@@ -31,11 +31,14 @@ OBJECTS = 256 << 20
 
 @dataclass(frozen=True)
 class Cluster:
-    """Nodes that are alive, by id, and what a run's work asks of them."""
+    """Nodes that are alive, by id, and what a run's work asks of them.
+
+    ``gpus`` has those nodes that have any, and how many.
+    """
 
     matrix: Matrix
     nodes: list[str]
-    gpus: int
+    gpus: dict[str, int]
 
     def located(self, steps: Iterable[Step]) -> list[remote.Pointer]:
         """Where nodes find what was made of ``steps``, unless they share MAEC_HOME.
@@ -64,7 +67,8 @@ def connected(matrix: Matrix, cpus: int) -> Iterator[Cluster]:
     try:
         nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
         _require_fit_for_work(matrix, nodes)
-        gpus = sum(int(node["Resources"].get("GPU", 0)) for node in nodes)
+        counted = {node["NodeID"]: int(node["Resources"].get("GPU", 0)) for node in nodes}
+        gpus = {node: count for node, count in counted.items() if count}
         yield Cluster(matrix, [node["NodeID"] for node in nodes], gpus)
     finally:
         ray.shutdown()

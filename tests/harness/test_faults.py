@@ -306,7 +306,7 @@ def test_where_one_task_fails_each_is_asked_alone_and_never_an_engine_that_broke
     monkeypatch.setattr(lives.Live, "_load", lambda _, tasks: [task.name for task in tasks])
     base = Step("base", {}, path=EMBEDDED_BASE)
     tasks = [SimpleNamespace(name=name) for name in ("one", "bad", "two")]
-    answer = lives.Live(Engine()).answer(base, base, tasks)
+    answer = lives.Live().answer(Engine(), base, base, tasks)
     assert answer.results == {"one": "result of one", "two": "result of two"}
     assert answer.failures["bad"].why.startswith("ZeroDivisionError: no answers (test_faults.py, ")
     together, alone = ["one", "bad", "two"], [["one"], ["bad"], ["two"]]
