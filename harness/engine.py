@@ -175,6 +175,8 @@ class _Vllm:
 
     def _reload(self, **source: Any) -> None:
         self.lm.model.collective_rpc("reload_weights", kwargs=source)
+        if not machine.gpus():
+            self.lm.model.collective_rpc("pack_output_layer")
         self.lm.model.reset_prefix_cache()
 
     def _verify(self, expected: Any, what: str) -> None:

@@ -369,6 +369,10 @@ def assumptions(plan: Plan, found: Mapping[str, Any]) -> list[str]:
             f"Each training is shared by {count} GPUs: memory is that of each, hours are those of "
             "all."
         )
+    if (count := max(cell.engine.workers for cell in plan.cells)) > 1:
+        lines.append(
+            f"Engines are split among up to {count} GPUs: their memory is that of all together."
+        )
     if any(found["total"]["download"].values()):
         lines.append(
             f"Downloads: {STORED} bytes a parameter of models that are not in the hub's cache, "

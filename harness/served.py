@@ -59,14 +59,27 @@ class ServedWeights:
         """Row products of everything that this worker's part of the live model computes with."""
         model = self.model_runner.get_model()
         fused = getattr(model, "packed_modules_mapping", {})
-        seen: set[int] = set()
+        names: dict[int, str] = {}
         found: list[Piece] = []
         for path, module in model.named_modules():
             for name, parameter in module.named_parameters(path, recurse=False):
-                if id(parameter) not in seen:  # embeddings may be the output layer, too
-                    seen.add(id(parameter))
-                    found += _pieces(module, name, parameter.detach(), fused)
+                # of embeddings that are the output layer, too, that may have a copy
+                first = names.setdefault(id(parameter), name)
+                if first == name or _is_opaque(module):
+                    found += _pieces(module, first, parameter.detach(), fused)
         return found
+
+    def pack_output_layer(self) -> None:
+        """Have an output layer compute with the embeddings that it shares.
+
+        On CPU it multiplies with a packed copy, which vLLM 0.32 does not renew when it reloads
+        weights, since it loads them into the embeddings alone.
+        """
+        from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
+        for module in self.model_runner.get_model().modules():
+            if isinstance(module, ParallelLMHead):
+                module.quant_method.process_weights_after_loading(module)
 
     def connect_stages(self) -> None:
         """Have room for what the stage before this one computes.
@@ -173,7 +186,7 @@ def _together(workers: Sequence[Iterable[Piece]], tolerance: float) -> tuple[Pro
         elif piece.partial:
             places[piece.place] = Rows(rows.width, known.products + rows.products)
         elif not _agree(known.products, rows.products, tolerance):
-            problems.append(f"{piece.name} is not the same on all workers")
+            problems.append(f"{piece.name} has copies that differ")
     return {name: _joined(places) for name, places in tensors.items()}, problems
 
 
@@ -210,10 +223,10 @@ def _pieces(
             # a bias is whole on every worker
             yield Piece(name, (0, 0), rows, partial=name.endswith(".weight"))
     elif isinstance(module, VocabParallelEmbedding):
-        own = module.shard_indices
-        if module.num_added_embeddings == 0:  # behind the words of this worker there is padding
-            tensor = tensor[: own.num_org_elements]
-        yield Piece(name, (0, rank), _row_products(tensor))
+        rows = _rows(module, name, tensor, module.embedding_dim, 0)
+        if rows is not None:  # behind the words of this worker there is padding
+            words = module.shard_indices.num_org_elements
+            yield Piece(name, (0, rank), Rows(rows.width, rows.products[:words]))
     elif isinstance(module, ColumnParallelLinear):
         rows = _rows(module, name, tensor, module.input_size, 0)
         if rows is None:
@@ -230,6 +243,16 @@ def _pieces(
         rows = _rows(module, name, tensor, getattr(module, "input_size", own), 0)
         if rows is not None:
             yield Piece(name, (0, 0), rows)
+
+
+def _is_opaque(module: torch.nn.Module) -> bool:
+    """Whether a layer computes with something else than the matrix that can be read."""
+    from vllm.model_executor.layers.linear import LinearBase
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
+    if isinstance(module, LinearBase):
+        return module.weight.numel() == 0 or module.weight.dtype not in WHOLE
+    return isinstance(module, ParallelLMHead) and hasattr(module, "cpu_linear")
 
 
 def _unfused(name: str, fused: Mapping[str, Sequence[str]], parts: int) -> list[str]:
@@ -249,12 +272,7 @@ def _rows(
 
     None for what only helps a quantised weight, such as its scales.
     """
-    from vllm.model_executor.layers.linear import LinearBase
-
-    opaque = isinstance(module, LinearBase) and (
-        module.weight.numel() == 0 or module.weight.dtype not in WHOLE
-    )
-    if not opaque or name.endswith(".bias"):
+    if not _is_opaque(module) or name.endswith(".bias"):
         return _row_products(tensor, width, begin)
     if not name.endswith(".weight"):
         return None
