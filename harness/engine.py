@@ -90,6 +90,8 @@ class _Vllm:
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        if settings.workers > 1:
+            os.environ.setdefault("PYTHONWARNINGS", "ignore")  # in their processes
         from harness.vllm_cpu import answer_for_vllm, stand_beside_llvmlite
 
         answer_for_vllm()
