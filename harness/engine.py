@@ -9,13 +9,17 @@ import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 from harness import machine
+from harness.home import home
+from harness.parallel import require_splits
 from harness.quiet import quiet
 from harness.spec import Engine as Settings
 from maec.checkpoint import open_checkpoint
 from maec.compatible import require_compatible
+from maec.tensors import write_tensors
 
 EVERYTHING = 1_000_000
 """A batch size that never splits a request list: vLLM schedules by itself."""
@@ -72,7 +76,11 @@ def start(settings: Settings, base: Path, *, runs_code: bool = False) -> Engine:
 
     The code that ``base`` brings is run if it ``runs_code``. Of what the engine switches to later
     only weights are read.
+
+    Raises:
+        InputError: the base, which may have been elsewhere before, cannot be split as asked.
     """
+    require_splits(open_checkpoint(base).config, settings, f"{base}: engine")
     quiet()
     kind = _Vllm if settings.kind == "vllm" else _Transformers
     return kind(settings, base, runs_code)
@@ -86,6 +94,8 @@ class _Vllm:
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        if settings.workers > 1:
+            os.environ.setdefault("PYTHONWARNINGS", "ignore")  # in their processes
         from harness.vllm_cpu import answer_for_vllm, stand_beside_llvmlite
 
         answer_for_vllm()
@@ -100,7 +110,10 @@ class _Vllm:
         else:
             # without this, vLLM wants nine tenths of the machine's memory to be free
             memory = {"kv_cache_memory_bytes": settings.kv_cache_gib << 30}
-            torch.set_num_threads(settings.threads or _threads(base))
+            threads = settings.threads or max(1, _threads(base) // settings.workers)
+            torch.set_num_threads(threads)
+            if settings.workers > 1:
+                os.environ["OMP_NUM_THREADS"] = str(threads)  # for theirs
         self.lm = vllm_model()(
             pretrained=str(base),
             trust_remote_code=runs_code,
@@ -111,8 +124,15 @@ class _Vllm:
             enforce_eager=not on_gpu,
             use_tqdm_on_load=False,
             worker_extension_cls="harness.served.ServedWeights",
+            quantization=settings.quantization,
+            tensor_parallel_size=settings.tensor_parallel_size,
+            pipeline_parallel_size=settings.pipeline_parallel_size,
+            # several workers are processes of this engine, also where Ray holds it
+            distributed_executor_backend="mp" if settings.workers > 1 else None,
             **memory,
         )
+        if settings.pipeline_parallel_size > 1 and not on_gpu:
+            self.lm.model.collective_rpc("connect_stages")
         self._settings = settings
         self._base = open_checkpoint(base)
         self.start_seconds = time.monotonic() - began
@@ -136,9 +156,16 @@ class _Vllm:
         from harness.served import StreamedProducts
 
         began = time.monotonic()
-        # a generator cannot be sent to another process: this needs the engine in this one
         passed = StreamedProducts(self._base, getattr(torch, self._settings.dtype))
-        self._reload(weights_iterator=passed.watch(tensors))
+        if self._settings.workers == 1:
+            self._reload(weights_iterator=passed.watch(tensors))
+        else:
+            # a generator cannot be sent to other processes, and if each made the tensors for
+            # itself, the last bit of some merges could differ among them: all read the same bytes
+            home().mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(prefix=".partial-", dir=home()) as folder:
+                write_tensors(Path(folder), passed.watch(tensors))
+                self._reload(weights_path=folder)
         self._verify(passed.products(), what)
         return time.monotonic() - began
 
@@ -154,17 +181,26 @@ class _Vllm:
 
     def _reload(self, **source: Any) -> None:
         self.lm.model.collective_rpc("reload_weights", kwargs=source)
+        if not machine.gpus():
+            self.lm.model.collective_rpc("pack_output_layer")
         self.lm.model.reset_prefix_cache()
 
     def _verify(self, expected: Any, what: str) -> None:
         from harness.served import differences
 
-        # float32 sums in another order differ by 1e-6; packed layers of 16 bits round their output
-        tolerance = 1e-4 if self._settings.dtype == "float32" else 2e-2
-        for served in self.lm.model.collective_rpc("served_products"):
-            problems = differences(served, expected, tolerance)
-            if problems:
-                raise StaleWeights(f"{what}: the engine serves other weights: {problems[0]}")
+        workers = self.lm.model.collective_rpc("served_products")
+        problems = differences(workers, expected, self._tolerance())
+        if problems:
+            raise StaleWeights(f"{what}: the engine serves other weights: {problems[0]}")
+
+    def _tolerance(self) -> float:
+        if self._settings.quantization is not None:
+            # e4m3 rounds a weight by up to 1/16, a row's sum by about 1/40 of its size; a tensor
+            # of another model differs by more than the whole of it
+            return 0.1
+        if self._settings.dtype == "float32" or machine.gpus():
+            return 1e-4  # float32 sums in another order differ by 1e-6
+        return 1e-2  # packed layers of 16 bits round their output
 
 
 class _Transformers:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from harness.failed import Failed, tried_again
 from harness.live import Answer
+from harness.spec import Engine as Settings
 from harness.steps import Step
 from harness.tasks import Task
 
@@ -25,7 +26,7 @@ class Process(Protocol):
 class EngineProcess:
     """A process with a :class:`harness.live.Live`, which starts when it is first asked.
 
-    ``base`` and ``model`` are keys of what it was asked last.
+    ``base`` and ``model`` are keys of what it was asked last, ``settings`` the engine's then.
     """
 
     def __init__(self, process: Process) -> None:
@@ -33,19 +34,22 @@ class EngineProcess:
         self._caller = ThreadPoolExecutor(1)
         self.base: str | None = None
         self.model: str | None = None
+        self.settings: Settings | None = None
 
-    def ask(self, base: Step, model: Step, tasks: Sequence[Task]) -> Future[Answer]:
+    def ask(
+        self, settings: Settings, base: Step, model: Step, tasks: Sequence[Task]
+    ) -> Future[Answer]:
         """A model's answers, when they are there.
 
         Fails with Died if the model killed the engine twice, and with Failed, which is not lasting,
         if there is no engine.
         """
-        self.base, self.model = base.key, model.key
-        return self._caller.submit(self._ask, base, model, tasks)
+        self.base, self.model, self.settings = base.key, model.key, settings
+        return self._caller.submit(self._ask, settings, base, model, tasks)
 
     def rest(self) -> None:
         """End the process, and what it holds with it; the next question starts another."""
-        self.base = self.model = None
+        self.base = self.model = self.settings = None
         self._process.renew()
 
     def interrupt(self) -> None:
@@ -58,18 +62,20 @@ class EngineProcess:
         self._caller.shutdown(wait=True, cancel_futures=True)
         self._process.stop()
 
-    def _ask(self, base: Step, model: Step, tasks: Sequence[Task]) -> Answer:
-        return tried_again(lambda: self._ask_once(base, model, tasks), "the engine")
+    def _ask(self, settings: Settings, base: Step, model: Step, tasks: Sequence[Task]) -> Answer:
+        return tried_again(lambda: self._ask_once(settings, base, model, tasks), "the engine")
 
-    def _ask_once(self, base: Step, model: Step, tasks: Sequence[Task]) -> Answer:
+    def _ask_once(
+        self, settings: Settings, base: Step, model: Step, tasks: Sequence[Task]
+    ) -> Answer:
         try:
-            self._process.call("start", base)
+            self._process.call("start", settings, base)
         except Failed as error:
             self._process.renew()
             why = f"the engine does not start: {error}"
             raise type(error)(why, lasting=False) from None
         try:
-            return self._process.call("answer", base, model, tasks)
+            return self._process.call("answer", settings, base, model, tasks)
         except Failed:
             self._process.renew()  # an engine that cannot say what failed is not to be trusted
             raise

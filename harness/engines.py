@@ -25,7 +25,9 @@ class Engines:
         """Those that can be asked now."""
         return [one for one in self._engines if one not in self._asked or self._asked[one].done()]
 
-    def ask(self, base: Step, model: Step, tasks: Sequence[Task]) -> Future[Answer]:
+    def ask(
+        self, settings: Settings, base: Step, model: Step, tasks: Sequence[Task]
+    ) -> Future[Answer]:
         """As :meth:`EngineProcess.ask`, by an idle engine.
 
         One that has the model or else runs for its base is best; next one that has yet to start,
@@ -33,11 +35,16 @@ class Engines:
         """
 
         def cost(engine: EngineProcess) -> int:
-            known = (engine.model == model.key, engine.base == base.key, engine.base is None)
+            fits = engine.settings == settings
+            known = (
+                fits and engine.model == model.key,
+                fits and engine.base == base.key,
+                engine.base is None,
+            )
             return known.index(True) if True in known else len(known)
 
         engine = min(self.idle, key=cost)
-        self._asked[engine] = engine.ask(base, model, tasks)
+        self._asked[engine] = engine.ask(settings, base, model, tasks)
         return self._asked[engine]
 
     def rest(self) -> None:
@@ -54,15 +61,14 @@ class Engines:
 
 
 @contextmanager
-def start_engines(settings: Settings) -> Iterator[Engines]:
-    """As many engines on this machine as ``settings`` say until the block ends.
+def start_engines(count: int) -> Iterator[Engines]:
+    """So many engines on this machine until the block ends.
 
     Several share its GPUs among them.
     """
-    count = settings.data_parallel_size or 1
     shares = [",".join(share) for share in _shares(machine.visible_gpus(), count)]
     engines = Engines(
-        [EngineProcess(Actor("harness engine", Live, settings, share or None)) for share in shares]
+        [EngineProcess(Actor("harness engine", Live, share or None)) for share in shares]
     )
     try:
         yield engines

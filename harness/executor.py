@@ -44,7 +44,7 @@ def start_executor(
         return
     with (
         start_workers(count, max(1, machine.cores() // count)) as pool,
-        start_engines(matrix.engine) as engines,
+        start_engines(matrix.engine.data_parallel_size or 1) as engines,
     ):
         yield pool, engines
 

@@ -112,10 +112,17 @@ def serving(engine: Engine, parameters: int | None, shape: Shape | None) -> int 
     """Weights, and keys and values of as many tokens as the engine may hold at a time."""
     if parameters is None or shape is None:
         return None
-    number = BYTES[engine.dtype]
     sequences = engine.max_num_seqs if engine.kind == "vllm" else engine.batch_size
     cached = 2 * shape.layers * shape.keys * sequences * engine.max_model_len
-    return number * (parameters + cached)
+    return weights(engine, parameters, shape) + BYTES[engine.dtype] * cached
+
+
+def weights(engine: Engine, parameters: int, shape: Shape | None) -> int:
+    """Of a model in an engine; embeddings and output layer are never quantised."""
+    number = BYTES[engine.dtype]
+    if engine.quantization is None or shape is None:
+        return number * parameters
+    return parameters + (number - 1) * min(2 * shape.vocabulary * shape.hidden, parameters)
 
 
 def _layer(shape: Shape) -> int:

@@ -21,8 +21,11 @@ def digest(value: Any) -> str:
 
 
 def identity(settings: BaseModel) -> dict[str, Any]:
-    """The fields of ``settings`` that are marked IDENTITY, as JSON values."""
+    """The fields of ``settings`` that are marked IDENTITY, as JSON values.
+
+    None is left out: a setting that came later does not change the keys of those who leave it.
+    """
     named = {
         name for name, field in type(settings).model_fields.items() if IDENTITY in field.metadata
     }
-    return settings.model_dump(mode="json", include=named)
+    return settings.model_dump(mode="json", include=named, exclude_none=True)

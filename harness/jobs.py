@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from rich.filesize import decimal
 
 from harness import machine
+from harness.identity import digest
 from harness.plan import Cell, Plan
 from harness.policy import Job
 from harness.price import Gpu, Prices, asked, gpus_needed, trained_tokens
 from harness.recorded import Recorded
 from harness.simulate import Resources
+from harness.spec import Engine
 from harness.steps import Step
 from maec.errors import InputError
 
@@ -62,7 +64,7 @@ def on_gpus(
     """What a plan has left, or ``again`` all of it, on ``nodes`` with ``gpus`` each.
 
     Trainings have a GPU for each of their processes, or as many as their memory needs; engines a
-    power of two of them.
+    power of two of them, or what their settings say.
 
     Raises:
         InputError: a model does not fit on the GPUs of a node.
@@ -86,16 +88,25 @@ def on_gpus(
         known = row["flops"] is not None and (not count or row["gpu_memory"])
         work.add(_step(step, seconds, row["group"], gpus=count), "price" if known else "unknown")
     for cell in cells:
-        row, weights = prices.evaluation(cell), prices.weights(cell.base)
+        row, weights = prices.evaluation(cell), prices.weights(cell)
+        split = cell.engine.workers
+        if split > gpus:
+            raise InputError(
+                f"--gpus: {gpus}: an engine of this matrix is split among {split} GPUs of a node "
+                "(tensor_parallel_size × pipeline_parallel_size); give more, or smaller sizes"
+            )
         if weights > gpus * gpu.memory:
             raise InputError(
                 f"--gpus: {gpus}: a model of {decimal(weights)} does not fit on the GPUs of a node "
                 f"({gpus} × {decimal(round(gpu.memory))}); give more, or another --gpu"
             )
         count = min(1 << (max(1, _gpus(row["gpu_memory"], gpu)) - 1).bit_length(), gpus)
+        count = split if split > 1 else count
         seconds = 3600 * (row["gpu_hours"] or 0.0) / count
         switch = prices.bytes(cell.model) / DISK
-        job = _evaluation(cell, seconds, count, ENGINE_START + weights / DISK, switch)
+        job = _evaluation(
+            cell, seconds, count, ENGINE_START + weights / DISK, switch, plan.matrix.engine
+        )
         work.add(job, "unknown" if row["flops"] is None else "price")
     return work
 
@@ -134,7 +145,7 @@ def on_this_machine(
             seconds, source = 0.0, "unknown"
         else:
             seconds, source = flops / CORE, "price"
-        work.add(_evaluation(cell, seconds, 1, start, 0.0), source)
+        work.add(_evaluation(cell, seconds, 1, start, 0.0, plan.matrix.engine), source)
     return work
 
 
@@ -158,14 +169,18 @@ def _step(step: Step, seconds: float, group: str, gpus: int = 0) -> Job:
     return Job(step.key, seconds, needs, gpus, group=group, label=named)
 
 
-def _evaluation(cell: Cell, seconds: float, gpus: int, start: float, switch: float) -> Job:
+def _evaluation(
+    cell: Cell, seconds: float, gpus: int, start: float, switch: float, engine: Engine
+) -> Job:
+    """``engine`` is the matrix's; a cell with another one is for engines of their own."""
+    own = "" if cell.engine == engine else " " + digest(cell.engine.model_dump())[:8]
     return Job(
-        key=f"{cell.model.key} {cell.task.name}",
+        key=f"{cell.model.key} {cell.task.name}{own}",
         seconds=seconds,
         needs=(cell.model.key, cell.base.key),
         gpus=gpus,
-        model=cell.model.key,
-        base=cell.base.key,
+        model=cell.model.key + own,
+        base=cell.base.key + own,
         start=start,
         switch=switch,
         group="evaluation",

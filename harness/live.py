@@ -45,33 +45,32 @@ class Answer:
 class Live:
     """Starts an engine when one is first needed, and reads each task once."""
 
-    def __init__(self, settings: Settings, gpus: str | None = None) -> None:
+    def __init__(self, gpus: str | None = None) -> None:
         """``gpus`` are those that the engine may use, as CUDA_VISIBLE_DEVICES names them."""
         if gpus is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpus
-        self._settings = settings
         self._engine: Engine | None = None
-        self._size = b""
+        self._made: tuple[Settings, bytes] | None = None
         self._questions: dict[str, Questions] = {}
 
-    def start(self, base: Step) -> None:
-        """Hold an engine for models of the size of ``base``; that of another size is stopped."""
+    def start(self, settings: Settings, base: Step) -> None:
+        """Hold an engine for models of the size of ``base``; another one is stopped."""
         require_sound(base)
         require_code_allowed(base, base.folder)
-        size = (base.folder / "config.json").read_bytes()
-        if self._engine is not None and (size != self._size or self._engine.lm.broken):
+        made = settings, (base.folder / "config.json").read_bytes()
+        if self._engine is not None and (made != self._made or self._engine.lm.broken):
             self._engine.stop()
             self._engine = None
         if self._engine is None:
-            self._engine = start(self._settings, base.folder, runs_code=base.runs_code)
-            self._size = size
+            self._engine = start(settings, base.folder, runs_code=base.runs_code)
+            self._made = made
 
-    def answer(self, base: Step, model: Step, tasks: Sequence[Task]) -> Answer:
+    def answer(self, settings: Settings, base: Step, model: Step, tasks: Sequence[Task]) -> Answer:
         """Serve a model, from its artifact or made on the way, and ask it the questions of tasks.
 
         Where one task of several fails, each is asked by itself; of a damaged model, none.
         """
-        self.start(base)
+        self.start(settings, base)
         try:
             return self._ask(model, tasks)
         except Exception as error:
@@ -79,7 +78,7 @@ class Live:
         if damaged or len(tasks) == 1:
             names = [task.name for task in tasks]
             return Answer(self._engine.start_seconds, failures=dict.fromkeys(names, why))
-        alone = (self.answer(base, model, [task]) for task in tasks)
+        alone = (self.answer(settings, base, model, [task]) for task in tasks)
         return reduce(Answer.__add__, alone)
 
     def _ask(self, model: Step, tasks: Sequence[Task]) -> Answer:

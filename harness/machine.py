@@ -25,7 +25,9 @@ def gpus() -> list[str]:
 def visible_gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return [str(i) for i in range(len(gpus()))] if named is None else named.split(",")
+    if named is None or not gpus():
+        return [str(i) for i in range(len(gpus()))]
+    return [name for name in named.split(",") if name]
 
 
 def cores() -> int:

@@ -5,7 +5,7 @@ Nothing runs here, and neither torch nor vLLM is imported: planning costs a frac
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -13,8 +13,9 @@ from pydantic import BaseModel
 
 from harness import artifacts, methods, store, tasks, world
 from harness.identity import digest, identity
+from harness.parallel import require_splits
 from harness.parts import Parts
-from harness.spec import Matrix, MethodEntry
+from harness.spec import Engine, Matrix, MethodEntry
 from harness.steps import Step, missing
 from harness.tasks import Task
 from harness.text import finder
@@ -36,7 +37,8 @@ class Cell:
     """One score of the matrix: a model asked the questions of one task.
 
     ``asked`` is the ability asked for. It is ``ability``, the one that the model was made for, but
-    for the cells that show what a model forgot: another ability, or general text.
+    for the cells that show what a model forgot: another ability, or general text. The model is
+    served by an engine with the settings ``engine``.
     """
 
     variant: str
@@ -50,6 +52,7 @@ class Cell:
     base: Step
     model: Step
     task: Task
+    engine: Engine
 
     @property
     def place(self) -> Place:
@@ -90,13 +93,9 @@ class Plan:
             {
                 "model": fingerprint,
                 "task": cell.task.identity(),
-                "engine": self._engine,
+                "engine": _identity(cell.engine),
             }
         )
-
-    @cached_property
-    def _engine(self) -> dict[str, Any]:
-        return identity(self.matrix.engine)
 
     @cached_property
     def missing_cells(self) -> list[Cell]:
@@ -161,15 +160,15 @@ def make_plan(matrix: Matrix, wanted: Callable[[Cell], bool] | None = None) -> P
     cells = [
         cell
         for label, point in matrix.points().items()
-        for cell in _cells(point, variant=label)
+        for cell in _cells(point, variant=label, engine=matrix.engine_place(label))
         if wanted is None or wanted(cell)
     ]
     scored, fingerprints = store.known()
     return Plan(matrix=matrix, cells=cells, fingerprints=fingerprints, scored=frozenset(scored))
 
 
-def _cells(matrix: Matrix, variant: str) -> Iterator[Cell]:
-    parts = shared_parts(matrix)
+def _cells(matrix: Matrix, variant: str, engine: str) -> Iterator[Cell]:
+    parts = shared_parts(matrix, engine)
     questions = _questions(matrix)
     for entry in matrix.methods:
         method = methods.load(entry.name)
@@ -188,6 +187,7 @@ def _cells(matrix: Matrix, variant: str) -> Iterator[Cell]:
                     base=parts.base,
                     model=model,
                     task=task,
+                    engine=matrix.engine,
                 )
 
 
@@ -201,6 +201,11 @@ def model_step(
         matrix.abilities if everything else [ability],
         entry.for_ability(ability),
     )
+
+
+@cache
+def _identity(engine: Engine) -> dict[str, Any]:
+    return identity(engine)
 
 
 def _questions(matrix: Matrix) -> dict[tuple[str, str], dict[str, Task]]:
@@ -231,13 +236,17 @@ def _languages(matrix: Matrix, scope: str, language: str) -> tuple[str, ...]:
     return () if language == matrix.pivot else (language,)
 
 
-def shared_parts(matrix: Matrix) -> Parts:
+def shared_parts(matrix: Matrix, engine: str = "engine") -> Parts:
     """What all models of a matrix are made of, without languages and with seed 0.
 
+    ``engine`` is where the matrix file has what is said of the engine.
+
     Raises:
-        InputError: the base or a checkpoint that stands for a trained one cannot be used.
+        InputError: the base or a checkpoint that stands for a trained one cannot be used, or the
+            base cannot be split as the engine's settings say.
     """
     base = world.base_step(matrix)
+    require_splits(world.known_config(matrix, base), matrix.engine, f"{matrix.file}: {engine}")
     return Parts(
         base=base,
         pivot=matrix.pivot,

@@ -13,12 +13,12 @@ from harness import footprint
 from harness.footprint import Shape
 from harness.plan import Cell, Plan
 from harness.sizes import bases, parameters, sizes
+from harness.spec import Engine
 from harness.steps import Step
 from harness.tasks import Task
-from harness.world import cached, known_numel
+from harness.world import cached, known_config, known_numel
 from maec.checkpoint import open_checkpoint
 from maec.errors import InputError, nearest
-from maec.reading import read_json
 from maec.settings import TrainSettings
 
 
@@ -164,9 +164,10 @@ class Prices:
         """Of the base that a step belongs to."""
         return self._parameters[step.key]
 
-    def weights(self, base: Step) -> int:
-        """Bytes of a model in an engine; 0 where they are unknown."""
-        return footprint.BYTES[self._plan.matrix.engine.dtype] * (self.parameters(base) or 0)
+    def weights(self, cell: Cell) -> int:
+        """Bytes of a cell's model in its engine; 0 where they are unknown."""
+        number, shape = self.parameters(cell.base), self._shapes[cell.base.key]
+        return footprint.weights(cell.engine, number or 0, shape)
 
     def bytes(self, step: Step) -> int:
         """Of what a step makes or, a base, is; 0 where they are unknown."""
@@ -178,7 +179,7 @@ class Prices:
     def evaluation(self, cell: Cell) -> Row:
         """A row for the questions that a cell asks its model; their download is that of the first
         model that is asked them."""
-        engine = self._plan.matrix.engine
+        engine = cell.engine
         number, (tokens, size) = self._parameters[cell.base.key], self._asked(cell.task)
         here = bool(cell.task.docs) or cell.task.name in self._fetched
         self._fetched.add(cell.task.name)
@@ -238,10 +239,12 @@ class Prices:
 
 
 def asked(cells: Iterable[Cell]) -> list[Cell]:
-    """One cell for each task that each model is asked, by whatever name it stands in a matrix."""
-    found: dict[tuple[str, str], Cell] = {}
+    """One cell for each task that each model in each engine is asked, by whatever name it stands
+    in a matrix."""
+    found: dict[tuple[str, str, Engine], Cell] = {}
     for cell in cells:
-        found.setdefault((cell.model.key, str(cell.task.key or cell.task.name)), cell)
+        task = str(cell.task.key or cell.task.name)
+        found.setdefault((cell.model.key, task, cell.engine), cell)
     return list(found.values())
 
 
@@ -296,10 +299,7 @@ def _bytes(value: Any) -> int:
 
 
 def _shape(plan: Plan, base: Step) -> Shape | None:
-    folder = base.folder if base.here else cached(base) if base.kind == "fetch" else None
-    if folder is not None:
-        return Shape.of(read_json(folder / "config.json"))
-    return Shape.of(plan.matrix.config if base.kind == "fetch" else base.settings.get("model", {}))
+    return Shape.of(known_config(plan.matrix, base))
 
 
 def _is_whole(folder: Path | None) -> bool:
@@ -368,6 +368,10 @@ def assumptions(plan: Plan, found: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"Each training is shared by {count} GPUs: memory is that of each, hours are those of "
             "all."
+        )
+    if (count := max(cell.engine.workers for cell in plan.cells)) > 1:
+        lines.append(
+            f"Engines are split among up to {count} GPUs: their memory is that of all together."
         )
     if any(found["total"]["download"].values()):
         lines.append(

@@ -27,6 +27,7 @@ from harness.home import home
 from harness.interrupt import Stop, heeded_signals
 from harness.leftovers import remove_leftovers
 from harness.live_status import LiveStatus
+from harness.parallel import require_gpus_here
 from harness.plan import Cell, Plan, make_plan
 from harness.reachable import require_reachable
 from harness.remaining import Remaining, model_name, name, remaining
@@ -76,6 +77,7 @@ def run(
     _require_space(refused)
     _require_at_hand(refused)
     require_reachable(matrix)
+    require_gpus_here(matrix)
     tasks.fetch(matrix, console)
     outcome = Outcome()
     shared = matrix.executor.artifacts
@@ -288,8 +290,10 @@ def _claim_questions(plan: Plan, store: Writer) -> None:
 def _require_fit(plan: Plan) -> None:
     """Refuse questions that do not fit the engine; those of the embedded world do."""
     cells = [cell for cell in plan.missing_cells if cell.asked in plan.matrix.tasks]
-    asked, bases = [cell.task for cell in cells], [cell.base for cell in cells]
-    require_fit(asked, bases, plan.matrix.engine, str(plan.matrix.file))
+    for engine in dict.fromkeys(cell.engine for cell in cells):
+        own = [cell for cell in cells if cell.engine == engine]
+        asked, bases = [cell.task for cell in own], [cell.base for cell in own]
+        require_fit(asked, bases, engine, str(plan.matrix.file))
 
 
 def _require_code_allowed(steps: Sequence[Step]) -> None:

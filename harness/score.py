@@ -12,6 +12,7 @@ from harness.evaluate import Result
 from harness.failed import Failed, failed
 from harness.live import Answer
 from harness.plan import Cell, Plan
+from harness.spec import Engine
 from harness.store import Writer
 
 
@@ -44,9 +45,9 @@ class Scorer:
         self._scored = set(plan.scored)
         self._asking: set[str] = set()
         self._written: set[str] = set()
-        self._rows: dict[tuple[str, str], list[int]] = {}
+        self._rows: dict[tuple[str, str, Engine], list[int]] = {}
         for row, cell in enumerate(plan.cells):
-            self._rows.setdefault((cell.model.key, cell.task.key), []).append(row)
+            self._rows.setdefault((cell.model.key, cell.task.key, cell.engine), []).append(row)
         self.figures: dict[str, Any] = {}
 
     def next(self, groups: Sequence[list[Cell]]) -> list[Cell] | None:
@@ -54,9 +55,9 @@ class Scorer:
 
         Two steps may make the same weights: then what one of them scores holds for the other.
         """
-        idle = {engine.base for engine in self._engines.idle}
+        idle = {(engine.base, engine.settings) for engine in self._engines.idle}
         # stable: models of a base that an idle engine runs for come first
-        ordered = sorted(groups, key=lambda group: group[0].base.key not in idle) if idle else []
+        ordered = sorted(groups, key=lambda group: _served_by(group) not in idle) if idle else []
         return next((g for g in ordered if self._asking.isdisjoint(map(self._plan.key, g))), None)
 
     def ask(self, cells: Sequence[Cell]) -> Asked:
@@ -70,8 +71,11 @@ class Scorer:
             if task.key not in self._written:
                 task.write()  # for readers of the store; an engine may be on another machine
                 self._written.add(task.key)
-        answer = self._engines.ask(cells[0].base, cells[0].model, asked) if asked else Future()
-        if not asked:
+        first = cells[0]
+        if asked:
+            answer = self._engines.ask(first.engine, first.base, first.model, asked)
+        else:
+            answer = Future()
             answer.set_result(None)
         self._asking |= {self._plan.key(cell) for cell in missing}
         return Asked(cells, missing, answer, time.monotonic())
@@ -136,7 +140,7 @@ class Scorer:
                 "stderr": result.stderr,
                 "n": result.n,
                 "metrics": result.metrics,
-                "engine": plan.matrix.engine.model_dump(mode="json"),
+                "engine": cell.engine.model_dump(mode="json"),
                 "seconds": round(seconds, 3),
                 "run_id": self._run_id,
                 "created": datetime.now(UTC),
@@ -147,19 +151,20 @@ class Scorer:
 
     def _place(self, cell: Cell) -> None:
         """Show the score wherever the matrix asks the same of the same model."""
-        same = self._rows[cell.model.key, cell.task.key]
+        same = self._rows[cell.model.key, cell.task.key, cell.engine]
         self._store.set_cell(self._plan.matrix.name, same, self._plan.key(cell))
 
 
 def ready_models(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """The cells whose models and bases exist, by model."""
-    groups: dict[str, list[Cell]] = {}
+    """The cells whose models and bases exist, by model and the engine that is to serve it."""
+    groups: dict[tuple[str, Engine], list[Cell]] = {}
     for cell in cells:
-        if cell.model.key in groups or (cell.model.done and cell.base.done):
-            groups.setdefault(cell.model.key, []).append(cell)
+        served = cell.model.key, cell.engine
+        if served in groups or (cell.model.done and cell.base.done):
+            groups.setdefault(served, []).append(cell)
     # one base after the other, since each has an engine of its own
-    return sorted(groups.values(), key=_base)
+    return sorted(groups.values(), key=lambda group: group[0].base.key)
 
 
-def _base(cells: Sequence[Cell]) -> str:
-    return cells[0].base.key
+def _served_by(cells: Sequence[Cell]) -> tuple[str, Engine]:
+    return cells[0].base.key, cells[0].engine

@@ -25,6 +25,7 @@ from harness.fit import require_fit
 from harness.identity import digest
 from harness.interrupt import Stop, heeded_signals
 from harness.live import Answer
+from harness.parallel import require_gpus_here
 from harness.reachable import require_reachable
 from harness.run import (
     Outcome,
@@ -84,6 +85,7 @@ def run(
     """
     require_reachable(matrix)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    require_gpus_here(matrix)
     with heeded_signals() as stop, writer() as store:
         _keep_apart(matrix, wanted, store)
         # two entries that make the same models have one sweep between them
@@ -283,7 +285,7 @@ class _Search:
         for languages in by_model.values():
             asked = {code: lane.sweep.tasks[code] for code in languages}
             model = lane.models[languages[0]]
-            answer = self._answer(lane.sweep.base, model, list(asked.values()))
+            answer = self._answer(lane.sweep, model, list(asked.values()))
             for failure in answer.failures.values():
                 raise failure
             outcomes |= {code: answer.results[task.name] for code, task in asked.items()}
@@ -311,8 +313,8 @@ class _Search:
         self.outcome.cells += len(scores)
         lane.left -= 1
 
-    def _answer(self, base: Step, model: Step, tasks: Sequence[Task]) -> Answer:
-        answer = self._engines.ask(base, model, tasks)
+    def _answer(self, sweep: Sweep, model: Step, tasks: Sequence[Task]) -> Answer:
+        answer = self._engines.ask(sweep.matrix.engine, sweep.base, model, tasks)
         while not wait([answer], timeout=0.25).done:
             self._stop.check()
         return answer.result()

@@ -11,6 +11,7 @@ from pydantic import (
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    field_serializer,
     model_validator,
 )
 
@@ -59,11 +60,21 @@ def _named(value: Any, as_names: ValidatorFunctionWrapHandler) -> Any:
     return value if value is True else as_names(value or ())
 
 
+Quantization = Literal["fp8_per_tensor", "fp8_per_block", "fp8_per_channel"]
+"""What vLLM 0.32 does to the linear layers of any checkpoint as it reads them, and again at every
+switch of weights. Its other methods are for checkpoints that were quantised beforehand."""
+
+
 class Engine(Strict):
     """How models are served while they are evaluated. dtype is the arithmetic's.
 
     ``trust_remote_code`` names models of the matrix, as the matrix names them, that may run code of
     their own, in training, too; what is made of one has its code, and may run it as well.
+
+    There are ``data_parallel_size`` engines, each of which splits every layer of its model among
+    ``tensor_parallel_size`` GPUs, and the layers among ``pipeline_parallel_size`` times as many;
+    answers are those of one GPU to rounding. ``quantization`` makes weights smaller as they are
+    read, and other answers.
     """
 
     kind: Annotated[Literal["vllm", "transformers"], IDENTITY] = "vllm"
@@ -80,6 +91,14 @@ class Engine(Strict):
     data_parallel_size: Annotated[int | None, KNOB] = Field(
         None, ge=1, description="engines; by default one, or on Ray as many as there is room for"
     )
+    tensor_parallel_size: Annotated[int, KNOB] = Field(1, ge=1, description="vllm only")
+    pipeline_parallel_size: Annotated[int, KNOB] = Field(1, ge=1, description="vllm only")
+    quantization: Annotated[Quantization | None, IDENTITY] = None
+
+    @property
+    def workers(self) -> int:
+        """Processes that one engine splits its model among, each with a GPU where there are any."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
 
 
 class Resources(Strict):
@@ -168,11 +187,19 @@ class EmbeddedModel(Strict):
 
 
 class Variant(Strict):
-    """A point on a matrix's axis: what differs there from the rest of the file."""
+    """A point on a matrix's axis: what differs there from the rest of the file.
+
+    Of ``engine`` that is the keys which are given; the others are the matrix's.
+    """
 
     label: str
     base: EmbeddedModel | None = None
     corpus_fraction: CorpusFraction | None = None
+    engine: Engine | None = None
+
+    @field_serializer("engine")
+    def _as_given(self, engine: Engine | None) -> dict[str, Any] | None:
+        return engine and engine.model_dump(mode="json", exclude_unset=True)
 
 
 class MethodEntry(BaseModel):
@@ -267,7 +294,7 @@ class Matrix(Strict):
             return {"": self}
         return {
             variant.label: self.model_copy(
-                update={"variants": []}
+                update={"variants": [], "engine": _changed(self.engine, variant.engine)}
                 | {
                     name: getattr(variant, name)
                     for name in ("base", "corpus_fraction")
@@ -276,6 +303,17 @@ class Matrix(Strict):
             )
             for variant in self.variants
         }
+
+    def engine_place(self, label: str) -> str:
+        """Where the file says how the engine at the point ``label`` differs, if it does."""
+        for index, variant in enumerate(self.variants):
+            if variant.label == label and variant.engine is not None:
+                return f"variants[{index}].engine"
+        return "engine"
+
+    def engines(self) -> dict[str, Engine]:
+        """The engines that models are served by, by their place in the file."""
+        return {self.engine_place(label): at.engine for label, at in self.points().items()}
 
     def by(self, executor: str | None) -> "Matrix":
         """The same matrix by another executor, given in its short form; None leaves it.
@@ -307,6 +345,11 @@ class Matrix(Strict):
                     "on test questions"
                 )
         return self.model_copy(update={"split": "dev"})
+
+
+def _changed(engine: Engine, changes: Engine | None) -> Engine:
+    given = changes.model_fields_set if changes else ()
+    return engine.model_copy(update={name: getattr(changes, name) for name in given})
 
 
 def load_matrix(path: Path) -> Matrix:
@@ -379,6 +422,7 @@ def _check_names(matrix: Matrix) -> None:
             "files, or set documents to 0"
         )
     _refuse_repeats(where, "variants", [variant.label for variant in matrix.variants])
+    _check_engines(matrix)
     if matrix.split == "dev":
         matrix.on_dev()
     for role in matrix.training:
@@ -386,6 +430,29 @@ def _check_names(matrix: Matrix) -> None:
             raise InputError(
                 f"{where}: training: unknown role '{role}'{nearest(role, ROLES)} "
                 f"(allowed: {', '.join(ROLES)})"
+            )
+
+
+def _check_engines(matrix: Matrix) -> None:
+    """Settings of an engine fit together, at each point of the axis."""
+    for index, variant in enumerate(matrix.variants):
+        if variant.engine and "data_parallel_size" in variant.engine.model_fields_set:
+            raise InputError(
+                f"{matrix.file}: variants[{index}].engine.data_parallel_size: the same engines "
+                "serve all points, so that it is one number; give it under engine"
+            )
+    for place, engine in matrix.engines().items():
+        where = f"{matrix.file}: {place}"
+        for name in ("tensor_parallel_size", "pipeline_parallel_size", "quantization"):
+            found = getattr(engine, name)
+            if engine.kind != "vllm" and found != Engine.model_fields[name].default:
+                raise InputError(
+                    f"{where}.{name}: found {found!r}, which only kind 'vllm' has; leave it out"
+                )
+        if engine.quantization is not None and engine.dtype == "float32":
+            raise InputError(
+                f"{where}.quantization: found '{engine.quantization}', which is for models in 16 "
+                "bits; add dtype: bfloat16, or leave it out"
             )
 
 
@@ -455,14 +522,15 @@ def _check_sources(matrix: Matrix) -> None:
 
 def _check_trusted(matrix: Matrix) -> None:
     """Models that may run code of their own are named, each of them, and are of this matrix."""
-    place, named = "engine.trust_remote_code", matrix.engine.trust_remote_code
-    if named is True:
-        raise InputError(
-            f"{matrix.file}: {place}: name the models that may run their own code: "
-            f"[{', '.join(matrix.models)}]; false stands for none"
-        )
-    _refuse_others(matrix.file, place, named, matrix.models, "a model")
-    _refuse_repeats(matrix.file, place, named)
+    for where, engine in matrix.engines().items():
+        place, named = f"{where}.trust_remote_code", engine.trust_remote_code
+        if named is True:
+            raise InputError(
+                f"{matrix.file}: {place}: name the models that may run their own code: "
+                f"[{', '.join(matrix.models)}]; false stands for none"
+            )
+        _refuse_others(matrix.file, place, named, matrix.models, "a model")
+        _refuse_repeats(matrix.file, place, named)
 
 
 def _refuse_others(

@@ -155,7 +155,7 @@ def _matrices(path: Path, names: set[str], beside: Path) -> dict[str, Matrix]:
             found[name] = check_matrix(files[name], beside / f"{name}.yaml")
         except InputError as error:
             raise InputError(f"{path}: this program has no such matrix any more: {error}") from None
-        if found[name].engine.trust_remote_code:
+        if any(engine.trust_remote_code for engine in found[name].engines().values()):
             raise InputError(
                 f"{path}: matrix '{name}' runs code of its models (engine.trust_remote_code), "
                 "which is not done for a set of others; read that code, and run the matrix yourself"

@@ -51,6 +51,14 @@ def base_step(matrix: Matrix) -> Step:
     return base
 
 
+def known_config(matrix: Matrix, base: Step) -> Mapping[str, Any]:
+    """What is known of a base's config.json: all, if it is here or cached, else what is stated."""
+    folder = base.folder if base.here else cached(base)
+    if folder is not None:
+        return read_json(folder / "config.json")
+    return matrix.config if base.kind == "fetch" else base.settings.get("model", {})
+
+
 def given(matrix: Matrix, base: Step) -> Given:
     """The checkpoints that a matrix names in place of trained ones.
 

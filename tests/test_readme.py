@@ -143,3 +143,13 @@ def test_the_tasks_that_are_shown_are_tasks_of_lm_eval() -> None:
     shown = next(yaml.safe_load(t) for t in blocks("yaml") if t.startswith("tasks:"))
     for given in shown["tasks"].values():
         assert builtin.find(TaskSettings(**given).task_name("te"))
+
+
+def test_the_engines_that_are_shown_are_settings_of_a_matrix() -> None:
+    from harness.spec import check_matrix
+
+    shown = next(yaml.safe_load(t) for t in blocks("yaml") if t.startswith("engine:"))
+    matrix = {"name": "m", "languages": ["te"], "abilities": ["math"], "methods": ["base"]}
+    points = check_matrix(matrix | shown, Path("m.yaml")).points().values()
+    assert [at.engine.quantization for at in points] == [None, "fp8_per_channel"]
+    assert {(at.engine.workers, at.engine.data_parallel_size) for at in points} == {(4, 2)}

@@ -35,11 +35,14 @@ ON_GPUS = ("train", "pretrain")
 
 @dataclass(frozen=True)
 class Cluster:
-    """Nodes that are alive, by id, and what a run's work asks of them."""
+    """Nodes that are alive, by id, and what a run's work asks of them.
+
+    ``gpus`` has those nodes that have any, and how many.
+    """
 
     matrix: Matrix
     nodes: list[str]
-    gpus: int
+    gpus: dict[str, int]
 
     def spreads(self, step: Step) -> bool:
         """Whether a step's processes may be on several nodes.
@@ -89,7 +92,8 @@ def connected(matrix: Matrix, steps: int) -> Iterator[Cluster]:
         nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
         require_room(matrix, nodes)
         _require_fit_for_work(matrix, nodes)
-        gpus = sum(int(node["Resources"].get("GPU", 0)) for node in nodes)
+        counted = {node["NodeID"]: int(node["Resources"].get("GPU", 0)) for node in nodes}
+        gpus = {node: count for node, count in counted.items() if count}
         yield Cluster(matrix, [node["NodeID"] for node in nodes], gpus)
     finally:
         ray.shutdown()

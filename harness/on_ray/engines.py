@@ -12,6 +12,7 @@ from harness.engines import Engines
 from harness.live import Live
 from harness.on_ray.cluster import Cluster
 from harness.on_ray.process import RayActor
+from harness.parallel import require_gpus
 from harness.steps import Step
 from harness.streams import stored
 
@@ -30,7 +31,7 @@ class _Actor(RayActor):
     """One that tells it so, of all steps among the arguments."""
 
     def __init__(self, cluster: Cluster, place: Mapping[str, Any]) -> None:
-        super().__init__(place, _Live, cluster.matrix.engine)
+        super().__init__(place, _Live)
         self._cluster = cluster
 
     def call(self, method: str, *arguments: Any) -> Any:
@@ -41,16 +42,22 @@ class _Actor(RayActor):
 
 @contextmanager
 def start_engines(cluster: Cluster) -> Iterator[Engines]:
-    """Engines until the block ends: one a GPU, or where there is none one a node.
+    """Engines until the block ends: as many as have GPUs, or where there are none one a node.
 
-    There, an engine shares its node's cores with the steps, as it does without Ray.
+    There, an engine shares its node's cores with the steps, as it does without Ray. An engine that
+    is split has its GPUs on one node.
+
+    Raises:
+        InputError: no node has so many GPUs, or there are none and models are to be quantised.
     """
+    require_gpus(cluster.matrix, max(cluster.gpus.values(), default=0))
     places = [
         {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True)}
         for node in cluster.nodes
     ]
-    if cluster.gpus:
-        places = [{"num_cpus": 1, "num_gpus": 1}] * cluster.gpus
+    split = max(engine.workers for engine in cluster.matrix.engines().values())
+    if room := sum(gpus // split for gpus in cluster.gpus.values()):
+        places = [{"num_cpus": split, "num_gpus": split}] * room
     count = cluster.matrix.engine.data_parallel_size or len(places)
     made = [_Actor(cluster, places[i % len(places)]) for i in range(count)]
     engines = Engines([EngineProcess(actor) for actor in made])

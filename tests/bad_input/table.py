@@ -178,6 +178,42 @@ MATRICES = {
         {"executor": {"kind": "ray", "cpus": 0}},
         "executor.cpus: found 0; must be greater than or equal to 1",
     ),
+    "engine-split": (
+        {"base": "base", "engine": {"tensor_parallel_size": 3}},
+        "engine.tensor_parallel_size: found 3; allowed: 1, 2, 4, which divide the base's 4 …",
+    ),
+    "engine-split-at-a-point": (
+        {"base": "base", "variants": [{"label": "a", "engine": {"tensor_parallel_size": 3}}]},
+        "variants[0].engine.tensor_parallel_size: found 3; allowed: 1, 2, 4, which divide …",
+    ),
+    "engine-stages": (
+        {"base": "base", "engine": {"pipeline_parallel_size": 3}},
+        "engine.pipeline_parallel_size: found 3; allowed: 1 to 2, the base's layers",
+    ),
+    "engine-no-parts": (
+        {"engine": {"tensor_parallel_size": 0}},
+        "engine.tensor_parallel_size: found 0; must be greater than or equal to 1",
+    ),
+    "engine-of-another-kind": (
+        {"engine": {"kind": "transformers", "tensor_parallel_size": 2}},
+        "engine.tensor_parallel_size: found 2, which only kind 'vllm' has; leave it out",
+    ),
+    "quantisation": (
+        {"engine": {"dtype": "bfloat16", "quantization": "awq"}},
+        "engine.quantization: found 'awq'; must be 'fp8_per_tensor', 'fp8_per_block' or 'fp8_per…",
+    ),
+    "quantisation-of-32-bits": (
+        {"engine": {"quantization": "fp8_per_tensor"}},
+        "engine.quantization: found 'fp8_per_tensor', which is for models in 16 bits; add dtype: …",
+    ),
+    "key-of-a-points-engine": (
+        {"variants": [{"label": "a", "engine": {"dtyp": "float16"}}]},
+        "unknown key 'variants[0].engine.dtyp'; did you mean 'dtype'? (allowed: kind, …)",
+    ),
+    "engines-at-a-point": (
+        {"variants": [{"label": "a", "engine": {"data_parallel_size": 2}}]},
+        "variants[0].engine.data_parallel_size: the same engines serve all points, …; give it…",
+    ),
     "arithmetic": ({"engine": {"dtype": "int8"}}, "engine.dtype: found 'int8'; must be 'float32'…"),
     "code-of-all": (
         {"base": "org/base", "engine": {"trust_remote_code": True}},

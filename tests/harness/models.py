@@ -6,16 +6,17 @@ from harness.steps import Step
 from maec.checkpoint import fingerprint, open_checkpoint
 
 
-def random_model(folder: Path, seed: int) -> Path:
-    """A Llama of 0.3M parameters, written by transformers."""
+def random_model(folder: Path, seed: int, *, family: str = "llama") -> Path:
+    """A Llama of 0.3M parameters, or a Qwen2 with biases and tied embeddings, by transformers."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     from harness.embedded import tokenizer
 
     tokens = tokenizer.build()
     torch.manual_seed(seed)
-    config = LlamaConfig(
+    config = AutoConfig.for_model(
+        family,
         vocab_size=len(tokens),
         hidden_size=64,
         intermediate_size=96,
@@ -27,9 +28,14 @@ def random_model(folder: Path, seed: int) -> Path:
         bos_token_id=None,
         eos_token_id=tokens.eos_token_id,
         pad_token_id=tokens.pad_token_id,
+        tie_word_embeddings=family == "qwen2",
     )
     path = folder / f"model-{seed}"
-    LlamaForCausalLM(config).save_pretrained(path)
+    model = AutoModelForCausalLM.from_config(config)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):  # which are made zero
+            torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(path)
     tokens.save_pretrained(path)
     return path
 

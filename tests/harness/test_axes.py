@@ -11,7 +11,8 @@ from harness import world
 from harness.embedded import pretrain
 from harness.execute import execute
 from harness.plan import Plan, make_plan
-from harness.spec import ROLES, EmbeddedModel, Matrix, load_matrix
+from harness.score import ready_models
+from harness.spec import ROLES, EmbeddedModel, Matrix, check_matrix, load_matrix
 from harness.steps import Step
 from maec.errors import InputError
 from tests.harness.test_tasks import matrix_file
@@ -108,6 +109,39 @@ def test_a_mistake_on_an_axis_is_named(tmp_path: Path, changes: dict, expected: 
 
 
 # --- less text ---------------------------------------------------------------------------------
+
+
+def test_a_point_may_have_an_engine_that_differs_in_some_keys(home: Path, tmp_path: Path) -> None:
+    variants = [
+        {"label": "plain"},
+        {"label": "split", "engine": {"tensor_parallel_size": 2, "memory_fraction": 0.5}},
+        {"label": "half", "engine": {"dtype": "float16"}},
+    ]
+    engine = {"dtype": "bfloat16", "max_model_len": 512}
+    found = plan(tmp_path, methods=["base"], engine=engine, variants=variants)
+    first = {cell.variant: cell for cell in reversed(found.cells)}
+    engines = {label: cell.engine for label, cell in first.items()}
+    assert engines["plain"] == found.matrix.engine
+    assert {label: (e.dtype, e.max_model_len, e.workers) for label, e in engines.items()} == {
+        "plain": ("bfloat16", 512, 1),
+        "split": ("bfloat16", 512, 2),
+        "half": ("float16", 512, 1),
+    }
+    # the same model in the same arithmetic has one score, however many GPUs it takes
+    key = {label: found.key_of(cell, "f") for label, cell in first.items()}
+    assert key["plain"] == key["split"] != key["half"]
+    assert key["plain"] == found.key_of(plan(tmp_path, engine=engine).cells[0], "f")
+    # models are asked by engine, and what a run records of its file reads as the file does
+    groups = ready_models(found.cells)
+    assert len(groups) == len({(cell.model.key, cell.engine) for cell in found.cells}) == 3
+    recorded = found.matrix.model_dump(mode="json")
+    assert check_matrix(recorded, found.matrix.file).points() == found.matrix.points()
+
+
+def test_quantised_models_have_scores_of_their_own(home: Path, tmp_path: Path) -> None:
+    plain = plan(tmp_path, engine={"dtype": "bfloat16"})
+    half = plan(tmp_path, engine={"dtype": "bfloat16", "quantization": "fp8_per_tensor"})
+    assert plain.key_of(plain.cells[0], "f") != half.key_of(half.cells[0], "f")
 
 
 def test_a_corpus_fraction_is_of_the_documents_of_its_kind(home: Path, tmp_path: Path) -> None:

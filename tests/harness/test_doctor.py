@@ -410,7 +410,7 @@ def test_an_engine_does_not_serve_a_damaged_model_and_that_is_not_the_models_fau
     model = made(kept, "train", "k")
     flip(model.folder / "model.safetensors", 1)
     tasks = [cell.task for cell in plan.cells[:2]]
-    answer = live.Live(plan.matrix.engine).answer(plan.cells[0].base, model, tasks)
+    answer = live.Live().answer(plan.matrix.engine, plan.cells[0].base, model, tasks)
     assert answer.failures.keys() == {task.name for task in tasks} and answer.results == {}
     for failure in answer.failures.values():
         assert "was damaged after it was made" in failure.why and not failure.lasting

@@ -22,7 +22,7 @@ from rich.console import Console
 from safetensors import SafetensorError
 from typer.testing import CliRunner
 
-from harness import cli, engine_process, store, workers
+from harness import cli, engines, store, workers
 from harness import live as lives
 from harness.actor import Actor
 from harness.evaluate import Result
@@ -88,13 +88,13 @@ class Worker:
 class Live:
     """An engine whose scores are those of no model."""
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, gpus: str | None) -> None:
         pass
 
-    def start(self, base: Step) -> None:
+    def start(self, settings: Engine, base: Step) -> None:
         go_wrong("start")
 
-    def answer(self, base: Step, model: Step, tasks: Sequence[Task]) -> Answer:
+    def answer(self, settings: Engine, base: Step, model: Step, tasks: Sequence[Task]) -> Answer:
         go_wrong(f"ask {model.label}")
         answer = Answer(1.0, [0.1], 0.5)
         for task in tasks:
@@ -119,7 +119,7 @@ def faults(
     folder = tmp_path / "faults"
     folder.mkdir()
     monkeypatch.setenv(FAULTS, str(folder))
-    monkeypatch.setattr(engine_process, "Live", Live)
+    monkeypatch.setattr(engines, "Live", Live)
     monkeypatch.setattr(workers, "_Worker", Worker)
 
     def settle(kinds: Mapping[str, str]) -> None:
@@ -306,7 +306,7 @@ def test_where_one_task_fails_each_is_asked_alone_and_never_an_engine_that_broke
     monkeypatch.setattr(lives.Live, "_load", lambda _, tasks: [task.name for task in tasks])
     base = Step("base", {}, path=EMBEDDED_BASE)
     tasks = [SimpleNamespace(name=name) for name in ("one", "bad", "two")]
-    answer = lives.Live(Engine()).answer(base, base, tasks)
+    answer = lives.Live().answer(Engine(), base, base, tasks)
     assert answer.results == {"one": "result of one", "two": "result of two"}
     assert answer.failures["bad"].why.startswith("ZeroDivisionError: no answers (test_faults.py, ")
     together, alone = ["one", "bad", "two"], [["one"], ["bad"], ["two"]]
@@ -342,10 +342,10 @@ def test_an_actor_that_died_idle_is_replaced_and_one_that_is_stopped_is_not(
 
 PROGRAM = """
 import sys
-from harness import cli, engine_process, workers
+from harness import cli, engines, workers
 from tests.harness import test_faults
 if __name__ == "__main__":
-    engine_process.Live, workers._Worker = test_faults.Live, test_faults.Worker
+    engines.Live, workers._Worker = test_faults.Live, test_faults.Worker
     workers.GRACE = 0.1
     cli.main()
 """

@@ -52,6 +52,10 @@ def test_every_training_setting_goes_into_the_key() -> None:
 def test_a_knob_does_not_change_identity_and_an_identity_field_does() -> None:
     plain = identity(Engine())
     assert identity(Engine(max_num_seqs=7, kv_cache_gib=2)) == plain
+    assert identity(Engine(tensor_parallel_size=2, pipeline_parallel_size=2)) == plain
+    assert identity(Engine(quantization="fp8_per_tensor")) != plain
+    # the keys that scores had before there was any quantisation
+    assert plain == {"kind": "vllm", "dtype": "float32", "max_model_len": 1024}
     assert identity(Engine(dtype="bfloat16")) != plain
     assert identity(Engine(kind="transformers")) != plain
 

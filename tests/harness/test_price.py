@@ -9,8 +9,9 @@ import pytest
 
 from harness import footprint
 from harness.footprint import Shape
+from harness.jobs import on_gpus
 from harness.plan import make_plan
-from harness.price import GPUS, assumptions, price
+from harness.price import GPUS, Prices, assumptions, price
 from harness.price_table import table
 from harness.spec import Engine, load_matrix
 from maec.errors import InputError
@@ -183,6 +184,32 @@ def test_what_a_model_is_asked_is_counted_from_its_questions(tmp_path: Path, hom
     assert found["groups"]["evaluation"]["count"] == 2
     tokens = 2 * 100 + 200 + 3 * limit
     assert known(found, "evaluation", "flops") == 2 * PARAMETERS * tokens
+
+
+def test_an_engine_takes_the_gpus_that_it_is_split_among(tmp_path: Path, home: Path) -> None:
+    engine = {"dtype": "bfloat16", "tensor_parallel_size": 2, "pipeline_parallel_size": 2}
+    variants = [{"label": "whole", "engine": {"pipeline_parallel_size": 1}}, {"label": "split"}]
+    plan = large(tmp_path, methods=["base"], engine=engine, variants=variants)
+    prices = Prices(plan, "h100", 0.5)
+    jobs = [job for job in on_gpus(plan, prices, GPUS["h100"], 1, 8).jobs if job.model]
+    assert [job.gpus for job in jobs] == [2, 2, 4, 4]
+    # points with engines of their own share none
+    assert len({job.base for job in jobs}) == len({job.model for job in jobs}) == 2
+    assert len({job.key for job in jobs}) == 4
+    with pytest.raises(InputError, match="--gpus: 2: an engine of this matrix is split among 4"):
+        on_gpus(plan, prices, GPUS["h100"], 8, 2)
+    assert any("split among up to 4 GPUs" in line for line in assumptions(plan, price(plan)))
+    # what does not divide the stated heads is refused before anything is here
+    with pytest.raises(InputError, match=r"found 3; allowed: 1, 2, 4, 8, 16, 32, which divide"):
+        large(tmp_path, engine={"tensor_parallel_size": 3})
+
+
+def test_quantised_weights_take_a_byte_but_for_embeddings_and_output_layer() -> None:
+    engine = Engine(dtype="bfloat16", quantization="fp8_per_channel")
+    embeddings = 2 * 128256 * 4096
+    by_hand = (PARAMETERS - embeddings) + 2 * embeddings
+    assert footprint.weights(engine, PARAMETERS, Shape.of(CONFIG)) == by_hand
+    assert footprint.weights(Engine(dtype="bfloat16"), PARAMETERS, None) == 2 * PARAMETERS
 
 
 def test_what_is_unknown_is_said_and_never_nothing(

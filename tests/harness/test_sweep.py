@@ -24,7 +24,7 @@ from harness.home import store_path
 from harness.identity import digest
 from harness.live import Answer
 from harness.run import run
-from harness.spec import ROLES, Matrix, load_matrix
+from harness.spec import ROLES, Engine, Matrix, load_matrix
 from harness.steps import Step
 from harness.streams import stored
 from harness.sweep_table import by_sweep, chosen
@@ -213,7 +213,7 @@ class Search:
         self.starts += 1
         yield self.pool, self
 
-    def ask(self, _: Step, model: Step, asked: list[tasks.Task]) -> Future[Answer]:
+    def ask(self, _: Engine, base: Step, model: Step, asked: list[tasks.Task]) -> Future[Answer]:
         self.asked += asked
         results = {
             task.name: SimpleNamespace(
