@@ -210,6 +210,7 @@ def _pieces(
     """What a parameter ``name`` of a vLLM module holds, by the checkpoint's names."""
     from vllm.model_executor.layers.linear import (
         ColumnParallelLinear,
+        LinearBase,
         QKVParallelLinear,
         RowParallelLinear,
     )
@@ -240,8 +241,9 @@ def _pieces(
             yield Piece(names[part], (part, shard), Rows(rows.width, products))
     else:
         own = tensor.shape[-1] if tensor.dim() else 1
-        rows = _rows(module, name, tensor, getattr(module, "input_size", own), 0)
-        if rows is not None:
+        width = module.input_size if isinstance(module, LinearBase) else own
+        rows = _rows(module, name, tensor, width, 0)
+        if rows is not None:  # whole on every worker
             yield Piece(name, (0, 0), rows)
 
 
