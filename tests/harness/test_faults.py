@@ -288,7 +288,7 @@ def test_where_one_task_fails_each_is_asked_alone_and_never_an_engine_that_broke
 ) -> None:
     started: list[Whole] = []
 
-    def start(*_: object) -> Whole:
+    def start(*_: object, **__: object) -> Whole:
         started.append(Whole())
         return started[-1]
 

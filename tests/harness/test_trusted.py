@@ -113,7 +113,7 @@ def located(base: Step, model: Step) -> Step:
 
 
 def served(base: Step) -> None:
-    Live(Engine(**ENGINE)).start(base)
+    Live().start(Engine(**ENGINE), base)
 
 
 @pytest.mark.parametrize(
@@ -241,5 +241,5 @@ def test_a_matrix_runs_the_code_of_a_model_that_it_names(tmp_path: Path) -> None
     assert own.ran == {"modeling_x", "tokenization_x", "generate"}
     cell = plan.cells[0]
     execute(located(cell.base, cell.model.inputs["math"]))
-    answer = Live(plan.matrix.engine).answer(cell.base, cell.model, [cell.task])
+    answer = Live().answer(cell.engine, cell.base, cell.model, [cell.task])
     assert answer.failures == {} and answer.results[cell.task.name].n == 2
