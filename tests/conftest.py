@@ -10,6 +10,10 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+# before torch is imported: two processes of pytest share the cores, and threads that wait for each
+# other take longer than one
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # a third of hypothesis' own number: the whole suite has to end in a quarter of an hour on two cores
 settings.register_profile("project", max_examples=33)
 settings.load_profile("project")

@@ -1,6 +1,7 @@
-"""The campaign of ``make chaos`` in short: every way to interrupt a run once, and what is cheap."""
+"""The campaign of ``make chaos`` in short: every process killed once, and what is cheap."""
 
 import random
+from signal import SIGKILL
 
 import pytest
 
@@ -19,11 +20,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     return made
 
 
-def test_a_run_that_is_interrupted_in_every_way_ends_with_the_undisturbed_table(
+def test_a_run_whose_processes_are_interrupted_ends_with_the_undisturbed_table(
     scene: Scene,
 ) -> None:
-    # a run goes on after those that come first
-    faults = sorted(INTERRUPTIONS, key=lambda fault: fault.ends_the_run)
+    # each in the hardest way, and the terminal; a run goes on after those that come first
+    hardest = [f for f in INTERRUPTIONS if f.number == SIGKILL or f.victim == "terminal"]
+    faults = sorted(hardest, key=lambda fault: fault.ends_the_run)
     scene.faults.clear()
     chance = random.Random(2)
     for _ in faults:

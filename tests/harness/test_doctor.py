@@ -406,7 +406,7 @@ def test_an_engine_does_not_serve_a_damaged_model_and_that_is_not_the_models_fau
     kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = make_plan(load_matrix(CHECKOUT / NANO))
-    monkeypatch.setattr(live, "start", lambda *_: SimpleNamespace(start_seconds=1.0))
+    monkeypatch.setattr(live, "start", lambda *_, **__: SimpleNamespace(start_seconds=1.0))
     model = made(kept, "train", "k")
     flip(model.folder / "model.safetensors", 1)
     tasks = [cell.task for cell in plan.cells[:2]]

@@ -4,7 +4,6 @@ Each node of the cluster has a MAEC_HOME of its own; artifacts go from one to th
 folder that fsspec knows.
 """
 
-import json
 import re
 import subprocess
 import sys
@@ -20,8 +19,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from harness.on_ray import start_ray
 from harness.on_ray.cluster import require_room
-from harness.spec import check_matrix
+from harness.plan import make_plan
+from harness.spec import check_matrix, load_matrix
 from harness.world import EMBEDDED_BASE
 from maec.errors import InputError
 from tests.conftest import environment
@@ -34,11 +35,18 @@ ITEMS = (
 )
 
 
-def start(folder: Path, home: Path, **changed: object) -> subprocess.Popen:
-    """``harness run`` of a matrix with every kind of step."""
-    matrix = {**yaml.safe_load(MATRIX.read_text()), "base": str(EMBEDDED_BASE), **changed}
-    file = folder / f"{home.name}.yaml"
-    file.write_text(yaml.safe_dump(matrix))
+def matrix_file(folder: Path, **changed: object) -> Path:
+    """A matrix with every kind of step but mergekit's."""
+    content = yaml.safe_load(MATRIX.read_text())
+    own = [method for method in content["methods"] if "tv" not in str(method)]
+    file = folder / "matrix.yaml"
+    content |= {"base": str(EMBEDDED_BASE), "methods": own, **changed}
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def start(file: Path, home: Path) -> subprocess.Popen:
+    """``harness run``."""
     return subprocess.Popen(
         [sys.executable, "-m", "harness.cli", "run", str(file)],
         env=environment(home),
@@ -63,7 +71,7 @@ def stored(home: Path) -> tuple[list[tuple], list[tuple]]:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The home of a run without Ray."""
     folder = tmp_path_factory.mktemp("local")
-    ended(start(folder, folder / "local"))
+    ended(start(matrix_file(folder), folder / "local"))
     return folder / "local"
 
 
@@ -86,7 +94,7 @@ def test_a_node_that_dies_midway_costs_nothing_but_time(tmp_path: Path, undistur
     first, second, shared = (tmp_path / name for name in ("first", "second", "shared"))
     with nodes(first, second) as cluster:
         executor = {"kind": "ray", "address": cluster.address, "artifacts": shared.as_uri()}
-        run = start(tmp_path, first, executor=executor)
+        run = start(matrix_file(tmp_path, executor=executor), first)
         while run.poll() is None and not list(second.glob("artifacts/*/*/manifest.json")):
             time.sleep(0.05)
         (node,) = cluster.worker_nodes
@@ -97,22 +105,22 @@ def test_a_node_that_dies_midway_costs_nothing_but_time(tmp_path: Path, undistur
 
 
 @pytest.mark.slow
-def test_nodes_share_a_training(tmp_path: Path, undisturbed: Path) -> None:
-    home = tmp_path / "both"
+def test_nodes_share_a_training(tmp_path: Path, home: Path, undisturbed: Path) -> None:
     # one CPU is too little for two processes: each node has one of them
     with nodes(home, home) as cluster:
         executor = {"kind": "ray", "address": cluster.address}
-        ended(start(tmp_path, home, executor=executor, methods=["tv"], resources={"processes": 2}))
-    made = list(home.glob("artifacts/train/*/manifest.json"))
-    assert made
-    for file in made:
-        assert json.loads(file.read_text())["processes"] == 2
-        one, two = (
-            load_file(folder / file.parent.relative_to(home) / "model.safetensors")
-            for folder in (undisturbed, home)
-        )
-        for name in one:
-            torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-4, msg=name)
+        file = matrix_file(tmp_path, executor=executor, resources={"processes": 2})
+        matrix = load_matrix(file)
+        step = next(step for step in make_plan(matrix).steps if step.kind == "train")
+        with start_ray(matrix, 1) as (workers, _):
+            manifest = workers.submit(step).result()
+    assert manifest["processes"] == 2
+    one, two = (
+        load_file(folder / step.folder.relative_to(home) / "model.safetensors")
+        for folder in (undisturbed, home)
+    )
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-4, msg=name)
 
 
 @pytest.mark.parametrize(

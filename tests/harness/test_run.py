@@ -49,7 +49,7 @@ def run(path: Path, home: Path) -> subprocess.CompletedProcess:
     )
 
 
-def disturbed(path: Path, home: Path) -> int:
+def disturbed(path: Path, home: Path) -> subprocess.CompletedProcess:
     """Run it, and kill everything that it has started as soon as a model is scored."""
     command = [sys.executable, "-m", "harness.cli", "run", str(path)]
     environment = {"MAEC_HOME": str(home), "PATH": "/usr/bin:/bin"}
@@ -59,8 +59,8 @@ def disturbed(path: Path, home: Path) -> int:
     assert {process.name() for process in at_work} == {"harness engine", "harness step"}
     for process in at_work:
         process.kill()
-    driver.communicate()
-    return driver.returncode
+    _, told = driver.communicate()
+    return subprocess.CompletedProcess(command, driver.returncode, stderr=told)
 
 
 def counts(home: Path) -> tuple[int, int]:
@@ -89,9 +89,12 @@ def test_adding_a_language_adds_its_cells_and_no_others_though_all_processes_are
     tmp_path: Path, home: Path, small: dict
 ) -> None:
     methods = ["base", "f-cpt-a", {"name": "tv", "scope": "language"}]
-    assert disturbed(matrix_file(tmp_path, methods=methods, **small), home) == 0
+    done = disturbed(matrix_file(tmp_path, methods=methods, **small), home)
+    assert done.returncode == 0, done.stderr
     assert counts(home) == (6, 4)  # ability, te, and merges for te and for the pivot
-    before = {path: path.stat().st_mtime_ns for path in (home / "artifacts").rglob("*.json")}
+    # what was killed left scratch, which the next run removes
+    made = (home / "artifacts").glob("*/[!.]*/*.json")
+    before = {path: path.stat().st_mtime_ns for path in made}
     both = matrix_file(tmp_path, methods=methods, **{**small, "languages": ["te", "es"]})
     assert run(both, home).returncode == 0
     assert counts(home) == (9, 6)
