@@ -17,16 +17,13 @@ from harness.home import home
 from harness.parallel import require_splits
 from harness.quiet import quiet
 from harness.spec import Engine as Settings
+from harness.threads import is_small
 from maec.checkpoint import open_checkpoint
 from maec.compatible import require_compatible
 from maec.tensors import write_tensors
 
 EVERYTHING = 1_000_000
 """A batch size that never splits a request list: vLLM schedules by itself."""
-
-
-SMALL = 100_000_000
-"""Parameters below which one thread serves a model best."""
 
 
 Weights = Iterable[tuple[str, Any]]
@@ -255,9 +252,5 @@ class _Transformers:
 
 
 def _threads(base: Path) -> int:
-    """Threads for a model without a GPU.
-
-    The layers of a small model take microseconds: threads spend longer waiting for each other than
-    working, twenty times longer when another process has one of the cores.
-    """
-    return 1 if open_checkpoint(base).numel() < SMALL else machine.cores()
+    """Threads for a model without a GPU."""
+    return 1 if is_small(base) else machine.cores()

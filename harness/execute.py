@@ -26,6 +26,7 @@ from harness.manifests import MANIFEST, as_text, sealed
 from harness.quiet import quiet
 from harness.steps import PACK, Step
 from harness.text import Reading, mixed
+from harness.threads import fitting_threads
 from maec.errors import InputError
 from maec.folder import new_folder
 from maec.provenance import known_corpora
@@ -76,7 +77,8 @@ def _execute(step: Step, progress: Progress | None) -> dict[str, Any]:
         if step.kind == "fetch":
             details = fetch(step, folder, before)
         else:
-            details = _KINDS[step.kind](step, folder, progress)
+            with fitting_threads(step):
+                details = _KINDS[step.kind](step, folder, progress)
             _name_card(folder, target.name)
         read = details.pop("corpora", step.settings.get("corpora", []))
         manifest = {

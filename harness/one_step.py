@@ -9,6 +9,7 @@ from harness.artifacts import require_sound
 from harness.execute import Progress, execute, train_together
 from harness.plan import Plan
 from harness.steps import Step
+from harness.threads import fitting_threads
 from maec.errors import InputError
 
 
@@ -62,7 +63,8 @@ def take_part(step: Step, progress: Progress | None = None) -> bool:
         if wanted and step.kind == "train":
             for part in step.inputs.values():
                 require_sound(part)
-            train_together(step, step.folder, None)
+            with fitting_threads(step):
+                train_together(step, step.folder, None)
     else:
         with alone(step):
             wanted = from_first(not step.done)

@@ -130,6 +130,26 @@ def test_a_step_whose_inputs_are_missing_is_refused(home: Path) -> None:
         find(plan, "")
 
 
+def test_a_small_model_is_trained_by_one_thread_whatever_the_machine_has(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def train(*_: object) -> dict:
+        seen.append(torch.get_num_threads())
+        return {}
+
+    monkeypatch.setitem(execution._KINDS, "train", train)
+    step = next(step for step in planned().steps if step.kind == "train")
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        execution.execute(step)
+        assert (seen, torch.get_num_threads()) == ([1], 3)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_step_that_another_process_made_meanwhile_is_taken(home: Path) -> None:
     step = next(step for step in planned().steps if step.kind == "train")
     step.folder.mkdir(parents=True)
