@@ -23,7 +23,8 @@ from rich.table import Table
 
 from harness import bench_leaderboard, bench_merge, bench_schedule, machine
 from harness.home import CHECKOUT
-from harness.spec import Engine, load_matrix
+from harness.spec import load_matrix
+from harness.spec_machine import Engine
 from harness.world import EMBEDDED_BASE
 
 MODELS = 8

@@ -16,10 +16,11 @@ from harness import machine
 from harness.home import home
 from harness.parallel import require_splits
 from harness.quiet import quiet
-from harness.spec import Engine as Settings
+from harness.spec_machine import Engine as Settings
 from harness.threads import is_small
 from maec.checkpoint import open_checkpoint
 from maec.compatible import require_compatible
+from maec.folder import SCRATCH
 from maec.tensors import write_tensors
 
 EVERYTHING = 1_000_000
@@ -160,7 +161,7 @@ class _Vllm:
             # a generator cannot be sent to other processes, and if each made the tensors for
             # itself, the last bit of some merges could differ among them: all read the same bytes
             home().mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(prefix=".partial-", dir=home()) as folder:
+            with TemporaryDirectory(prefix=SCRATCH, dir=home()) as folder:
                 write_tensors(Path(folder), passed.watch(tensors))
                 self._reload(weights_path=folder)
         self._verify(passed.products(), what)

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from harness.failed import Failed, tried_again
 from harness.live import Answer
-from harness.spec import Engine as Settings
+from harness.spec_machine import Engine as Settings
 from harness.steps import Step
 from harness.tasks import Task
 

@@ -8,7 +8,7 @@ from harness import machine
 from harness.actor import Actor
 from harness.engine_process import EngineProcess
 from harness.live import Answer, Live
-from harness.spec import Engine as Settings
+from harness.spec_machine import Engine as Settings
 from harness.steps import Step
 from harness.tasks import Task
 

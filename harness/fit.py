@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.evaluate import Questions, load, seeded
-from harness.spec import Engine
+from harness.spec_machine import Engine
 from harness.steps import Step
 from harness.tasks import Task
 from harness.world import EMBEDDED_BASE, require_code_allowed

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.spec import Engine
+from harness.spec_machine import Engine
 from maec.settings import TrainSettings
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}

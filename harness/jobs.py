@@ -16,7 +16,7 @@ from harness.policy import Job
 from harness.price import Gpu, Prices, asked, gpus_needed, trained_tokens
 from harness.recorded import Recorded
 from harness.simulate import Resources
-from harness.spec import Engine
+from harness.spec_machine import Engine
 from harness.steps import Step
 from maec.errors import InputError
 

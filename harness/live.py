@@ -10,7 +10,7 @@ from harness.artifacts import require_sound
 from harness.engine import Engine, start
 from harness.evaluate import Questions, Result, evaluate, load, together
 from harness.failed import Failed, failed
-from harness.spec import Engine as Settings
+from harness.spec_machine import Engine as Settings
 from harness.steps import Step
 from harness.streams import stored, tensors
 from harness.tasks import Task

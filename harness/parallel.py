@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from harness import machine
-from harness.spec import Engine, Matrix
+from harness.spec import Matrix
+from harness.spec_machine import Engine
 from maec.errors import InputError
 
 _PADDED = 64

@@ -15,7 +15,8 @@ from harness import artifacts, methods, store, tasks, world
 from harness.identity import digest, identity
 from harness.parallel import require_splits
 from harness.parts import Parts
-from harness.spec import Engine, Matrix, MethodEntry
+from harness.spec import Matrix, MethodEntry
+from harness.spec_machine import Engine
 from harness.steps import Step, missing
 from harness.tasks import Task
 from harness.text import finder

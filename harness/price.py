@@ -13,7 +13,7 @@ from harness import footprint
 from harness.footprint import Shape
 from harness.plan import Cell, Plan
 from harness.sizes import bases, parameters, sizes
-from harness.spec import Engine
+from harness.spec_machine import Engine
 from harness.steps import Step
 from harness.tasks import Task
 from harness.world import cached, known_config, known_numel

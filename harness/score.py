@@ -12,7 +12,7 @@ from harness.evaluate import Result
 from harness.failed import Failed, failed
 from harness.live import Answer
 from harness.plan import Cell, Plan
-from harness.spec import Engine
+from harness.spec_machine import Engine
 from harness.store import Writer
 
 

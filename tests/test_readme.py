@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
-from harness.spec import Executor
+from harness.spec_machine import Executor
 from tests.conftest import CHECKOUT, environment
 from tests.maec.checkpoints import llama, trained, write
 from tests.maec.hub_server import TOKEN, Hub, serve

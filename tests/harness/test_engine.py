@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from harness import engine as engines
 from harness.evaluate import evaluate, load
 from harness.served import checkpoint_products, differences
-from harness.spec import Engine, load_matrix
+from harness.spec import load_matrix
+from harness.spec_machine import Engine
 from harness.tasks import task
 from maec.checkpoint import open_checkpoint
 from maec.errors import InputError
@@ -318,7 +319,7 @@ def test_an_engine_starts_where_merges_were_compiled_before() -> None:
         "    from maec import kernels\n"
         "    assert kernels.finite(np.ones(3, dtype=np.float32))\n"
         "    from harness import engine\n"
-        "    from harness.spec import Engine\n"
+        "    from harness.spec_machine import Engine\n"
         "    from harness.world import EMBEDDED_BASE\n"
         "    engine.start(Engine(), EMBEDDED_BASE)\n"
     )

@@ -8,7 +8,7 @@ import torch
 
 from harness import engine as engines
 from harness.served import checkpoint_products, differences
-from harness.spec import Engine
+from harness.spec_machine import Engine
 from maec.checkpoint import open_checkpoint
 from tests.harness.models import random_model
 from tests.harness.test_engine import PROMPTS, tensors_of, with_transformers, with_vllm
@@ -143,7 +143,7 @@ def test_the_methods_of_quantisation_are_those_of_vllm_for_linear_layers() -> No
     from vllm.model_executor.layers.quantization.online.base import _ONLINE_LINEAR_METHODS
     from vllm.model_executor.layers.quantization.online.fp8 import OnlineLinearBase
 
-    from harness.spec import Quantization
+    from harness.spec_machine import Quantization
 
     for name in get_args(Quantization):
         method = _ONLINE_LINEAR_METHODS[_ONLINE_SHORTHANDS[name].linear.weight]

@@ -32,7 +32,8 @@ from harness.identity import digest
 from harness.live import Answer
 from harness.plan import make_plan
 from harness.run import Outcome, run
-from harness.spec import Engine, load_matrix
+from harness.spec import load_matrix
+from harness.spec_machine import Engine
 from harness.steps import Step
 from harness.tasks import Task
 from harness.world import EMBEDDED_BASE

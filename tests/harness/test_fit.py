@@ -9,7 +9,8 @@ import yaml
 from harness import tasks
 from harness.evaluate import load
 from harness.fit import _chat_template, require_fit
-from harness.spec import Engine, load_matrix
+from harness.spec import load_matrix
+from harness.spec_machine import Engine
 from harness.steps import Step
 from harness.tasks.asked import MAX_GEN_TOKS
 from maec.errors import InputError

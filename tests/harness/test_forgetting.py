@@ -72,7 +72,7 @@ def test_bits_per_byte_are_what_the_logits_say(home: Path, tmp_path: Path) -> No
 
     from harness import engine as engines
     from harness.evaluate import evaluate, load
-    from harness.spec import Engine
+    from harness.spec_machine import Engine
 
     path = random_model(tmp_path, 1)
     task = tasks.text(forgetting(tmp_path), "te")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from harness.identity import IDENTITY, KNOB, digest, identity
 from harness.parts import Parts
-from harness.spec import Engine
+from harness.spec_machine import Engine
 from harness.steps import Step
 from maec.settings import TrainSettings
 

@@ -19,7 +19,8 @@ from harness import engine as engines
 from harness.evaluate import Result, evaluate, load
 from harness.fit import require_fit
 from harness.plan import make_plan
-from harness.spec import Engine, Matrix, load_matrix
+from harness.spec import Matrix, load_matrix
+from harness.spec_machine import Engine
 from harness.world import EMBEDDED_BASE, base_step
 from maec.errors import Damaged, InputError
 from tests.harness import hub_data

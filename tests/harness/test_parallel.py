@@ -7,7 +7,8 @@ import pytest
 from harness import machine
 from harness.cli import app
 from harness.parallel import require_gpus, require_splits
-from harness.spec import Engine, Matrix, load_matrix
+from harness.spec import Matrix, load_matrix
+from harness.spec_machine import Engine
 from maec.errors import InputError
 from tests.harness.test_tasks import matrix_file
 

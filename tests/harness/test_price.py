@@ -13,7 +13,8 @@ from harness.jobs import on_gpus
 from harness.plan import make_plan
 from harness.price import GPUS, Prices, assumptions, price
 from harness.price_table import table
-from harness.spec import Engine, load_matrix
+from harness.spec import load_matrix
+from harness.spec_machine import Engine
 from maec.errors import InputError
 from maec.settings import TrainSettings
 from tests.harness.test_tasks import matrix_file

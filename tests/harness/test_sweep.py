@@ -24,7 +24,8 @@ from harness.home import store_path
 from harness.identity import digest
 from harness.live import Answer
 from harness.run import run
-from harness.spec import ROLES, Engine, Matrix, load_matrix
+from harness.spec import ROLES, Matrix, load_matrix
+from harness.spec_machine import Engine
 from harness.steps import Step
 from harness.streams import stored
 from harness.sweep_table import by_sweep, chosen

@@ -13,7 +13,8 @@ from harness.fit import require_fit
 from harness.live import Live
 from harness.plan import make_plan
 from harness.run import run
-from harness.spec import Engine, load_matrix
+from harness.spec import load_matrix
+from harness.spec_machine import Engine
 from harness.steps import Step
 from harness.streams import tensors
 from maec.console import Console
