@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from maec.errors import InputError
 from maec.neurons import Importance
 from maec.own_code import require_allowed
-from maec.train import pack
+from maec.token_blocks import pack
 
 BATCH = 16
 

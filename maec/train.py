@@ -20,12 +20,11 @@ from __future__ import annotations
 import resource
 import tempfile
 import time
-from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +33,15 @@ from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from safetensors.torch import save_file
 from torch.distributed.fsdp import MixedPrecisionPolicy
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
-    default_data_collator,
 )
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -56,17 +53,12 @@ from maec.masked import KeyNeurons, Mask
 from maec.neurons import GRADIENT_FILE
 from maec.own_code import require_allowed
 from maec.settings import TrainSettings
+from maec.token_blocks import read_blocks, share
 
 Progress = Callable[[int, int, float], None]
 
 SAVE_EVERY_SECONDS = 300.0
 """How much work an interruption may cost a run that was given a scratch folder."""
-
-IGNORED = -100
-"""The label of a token that counts for nothing in transformers' losses."""
-
-TOKENIZED = 256
-"""Documents that are tokenized at a time: enough for all cores, and never a corpus."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +128,7 @@ def train(
         _require_exact(base, settings.dtype)
     torch.manual_seed(settings.seed)
     tokenizer = AutoTokenizer.from_pretrained(start, trust_remote_code=trust_remote_code)
-    blocks = from_first(_read_blocks(tokenizer, documents, settings) if rank() == 0 else None)
+    blocks = from_first(read_blocks(tokenizer, documents, settings) if rank() == 0 else None)
     if not len(blocks):
         raise InputError(f"{start}: there is no text to train on; give at least one document")
     fresh = partial(
@@ -163,7 +155,7 @@ def train(
             model=model,
             args=_arguments(settings, state),
             train_dataset=blocks,
-            data_collator=_share,
+            data_collator=share,
             callbacks=[recorder, *filter(None, (keys, gradient))],
             keys=keys,
             gradient=gradient,
@@ -188,82 +180,6 @@ def train(
         losses=recorder.losses,
         processes=size(),
     )
-
-
-def pack(
-    tokenizer: PreTrainedTokenizerBase, documents: Iterable[str], length: int
-) -> Iterator[list[int]]:
-    """Blocks of exactly ``length`` token ids, each document followed by the end-of-text token.
-
-    Every block begins with the beginning of a document, as prompts do, unless the document is
-    longer than a block: then it goes on in the next one. A shorter document that does not fit is
-    cut, and begins the next block whole. Text that fills less than one block is repeated.
-
-    Documents are read as blocks are asked for, ``TOKENIZED`` at a time.
-    """
-    end = tokenizer.eos_token_id
-    block: list[int] = []
-    packed = False
-    for ids in _tokenized(tokenizer, documents):
-        rest = [*ids, end]
-        shorter = len(rest) <= length
-        while rest:
-            room = length - len(block)
-            if len(rest) <= room:
-                block += rest
-                break
-            yield block + rest[:room]
-            packed = True
-            block = []
-            if not shorter:
-                rest = rest[room:]
-        if len(block) == length:
-            yield block
-            packed = True
-            block = []
-    if block and not packed:
-        yield (block * (length // len(block) + 1))[:length]
-
-
-def _tokenized(tokenizer: PreTrainedTokenizerBase, documents: Iterable[str]) -> Iterator[list[int]]:
-    unread = iter(documents)
-    while texts := list(islice(unread, TOKENIZED)):
-        yield from tokenizer(texts, add_special_tokens=False)["input_ids"]
-
-
-class _Blocks(Dataset):
-    """Token blocks as Trainer wants them; labels are the inputs, shifted by the model."""
-
-    def __init__(self, blocks: Iterable[Sequence[int]], length: int) -> None:
-        ids = array("i")
-        for block in blocks:
-            ids.extend(block)
-        self._ids = torch.frombuffer(ids, dtype=torch.int32).view(-1, length) if ids else ()
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        ids = self._ids[index].long()
-        return {"input_ids": ids, "labels": ids}
-
-
-def _read_blocks(
-    tokenizer: PreTrainedTokenizerBase, documents: Iterable[str], settings: TrainSettings
-) -> _Blocks:
-    """What a run trains on: all of a sequence, of anything else no more than the run can use."""
-    most = None if isinstance(documents, Sequence) else settings.steps * settings.batch_size
-    blocks = pack(tokenizer, documents, settings.sequence_length)
-    return _Blocks(islice(blocks, most), settings.sequence_length)
-
-
-def _share(examples: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """What this process computes of a batch."""
-    if own := examples[rank() :: size()]:
-        return default_data_collator(own)
-    # the last batch of a pass may be too small for all: some compute what counts for nothing
-    idle = default_data_collator(examples[:1])
-    return {**idle, "labels": torch.full_like(idle["labels"], IGNORED)}
 
 
 class _Recorder(TrainerCallback):

@@ -25,7 +25,8 @@ from harness.embedded import corpora, lexicon, tokenizer
 from maec.checkpoint import fingerprint, open_checkpoint
 from maec.reading import read_yaml
 from maec.settings import TrainSettings
-from maec.train import TrainReport, pack, train
+from maec.token_blocks import pack
+from maec.train import TrainReport, train
 
 RECIPE = Path(__file__).with_name("base.yaml")
 BASE = Path(__file__).with_name("base")

@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+import transformers
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-
-from harness.embedded import corpora, lexicon, pretrain  # noqa: E402
-from maec.checkpoint import fingerprint, open_checkpoint  # noqa: E402
+from harness.embedded import corpora, lexicon, pretrain
+from maec.checkpoint import fingerprint, open_checkpoint
 
 BASE = Path(corpora.__file__).parent / "base"
 

@@ -4,10 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+import transformers
 
 from harness.embedded import corpora, items, lexicon
-
-transformers = pytest.importorskip("transformers")
 
 BASE = Path(corpora.__file__).parent / "base"
 REAL = Path(__file__).parents[3] / "shared" / "data" / "mgsm"

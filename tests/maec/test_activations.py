@@ -13,7 +13,7 @@ from maec.activations import activation_change, by_channel
 from maec.checkpoint import open_checkpoint
 from maec.errors import InputError
 from maec.neurons import key_neurons
-from maec.train import pack
+from maec.token_blocks import pack
 from tests.harness.models import random_model
 
 TEXTS = ["The fox is red.", "Ana has 3 cups. Ana buys 4 cups.", "3 + 4 = 7"] * 12

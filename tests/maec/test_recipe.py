@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pycountry
 import pytest
 import yaml
 
@@ -235,7 +236,6 @@ def test_norwegian_is_asked_for_in_quotes(tmp_path: Path) -> None:
 
 
 def test_the_codes_of_two_letters_are_those_of_iso_639() -> None:
-    pycountry = pytest.importorskip("pycountry")
     known = {entry.alpha_2 for entry in pycountry.languages if hasattr(entry, "alpha_2")}
     assert known == ISO_639_1
 

@@ -11,13 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from maec import train as train_module
+from maec.errors import InputError
+from maec.settings import TrainSettings
+from maec.token_blocks import TOKENIZED, pack
+from maec.train import TrainReport, train
+
 from . import checkpoints
 from .checkpoints import llama, read_torch, same_bits, write
-
-train_module = pytest.importorskip("maec.train")
-from maec.errors import InputError  # noqa: E402
-from maec.settings import TrainSettings  # noqa: E402
-from maec.train import TOKENIZED, TrainReport, pack, train  # noqa: E402
 
 DOCUMENTS = [f"w{i % 9} w{i % 7 + 9} w{i % 5 + 16} w{i % 9 + 1} w{i % 3}" for i in range(60)]
 TIED = pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
