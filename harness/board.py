@@ -34,7 +34,7 @@ COLUMNS = (
 
 
 class Board:
-    """Two lasting bars, steps and cells, and one for every step that is training."""
+    """Two lasting bars, steps and cells, and one for every step that says how far it is."""
 
     def __init__(self, progress: Progress, live: LiveStatus, steps: list[Step], cells: int) -> None:
         self._progress = progress
@@ -43,18 +43,18 @@ class Board:
         self._steps = progress.add_task("steps", total=total)
         self._cells = progress.add_task("cells", total=cells)
         live.expect(total, cells)
-        self._training: dict[str, TaskID] = {}
+        self._working: dict[str, TaskID] = {}
         self._shown: dict[str, float] = {}
 
-    def training(self, step: Step, done: int, total: int) -> None:
-        """A worker is at optimiser step ``done`` of ``total``."""
-        if step.key not in self._training:
-            self._training[step.key] = self._progress.add_task(
-                f"  {escape(step.label)}", total=total
-            )
-        self._progress.update(self._training[step.key], completed=done)
-        self._live.training(step.key, step.label, done, total)
-        self._advance(step, work(step) * done / total)
+    def working(self, step: Step, done: int, total: int) -> None:
+        """A worker is at optimiser step ``done`` of ``total``, or at such a byte of a download."""
+        if step.key not in self._working:
+            self._working[step.key] = self._progress.add_task(f"  {escape(step.label)}")
+        self._progress.update(self._working[step.key], completed=done, total=total)
+        unit = "byte" if step.kind == "fetch" else "step"
+        self._live.working(step.key, step.label, done, total, unit)
+        # a download may turn out larger than it was
+        self._advance(step, max(work(step) * done / total, self._shown.get(step.key, 0.0)))
 
     def made(self, step: Step, seconds: float) -> None:
         self._end(step)
@@ -80,8 +80,8 @@ class Board:
         self._live.say(kind, text)
 
     def _end(self, step: Step) -> None:
-        if step.key in self._training:
-            self._progress.remove_task(self._training.pop(step.key))
+        if step.key in self._working:
+            self._progress.remove_task(self._working.pop(step.key))
         self._live.ended(step.key)
         self._advance(step, work(step))
 

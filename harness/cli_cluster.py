@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,7 +31,7 @@ def make_step(matrix: "Matrix", key: str) -> None:
     step = find(planned, key)
     try:
         with told_to_go_on():
-            made = make(planned, step, _tenths)
+            made = make(planned, step, _tenths())
     except InputError:
         raise
     except Exception as error:
@@ -40,10 +41,17 @@ def make_step(matrix: "Matrix", key: str) -> None:
         print(f"{step.folder}: {'made' if made else 'was there already'} ({step.label})")
 
 
-def _tenths(done: int, total: int) -> None:
-    """Progress for a log: ten lines."""
-    if done * 10 // total > (done - 1) * 10 // total:
-        print(f"{done} of {total}", file=sys.stderr, flush=True)
+def _tenths() -> Callable[[int, int], None]:
+    """Progress for a log: a line for every tenth."""
+    shown = 0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal shown
+        if (tenth := done * 10 // total) > shown:
+            shown = tenth
+            print(f"{done} of {total}", file=sys.stderr, flush=True)
+
+    return tell
 
 
 @app.command()

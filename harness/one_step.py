@@ -6,11 +6,12 @@ the store: the next run finds what they made, and records it.
 
 from harness.alone import alone
 from harness.artifacts import require_sound
-from harness.execute import Progress, execute, train_together
+from harness.execute import execute, train_together
 from harness.plan import Plan
 from harness.steps import Step
 from harness.threads import fitting_threads
 from maec.errors import InputError
+from maec.hub import Progress
 
 
 def find(plan: Plan, key: str) -> Step:

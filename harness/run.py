@@ -5,7 +5,7 @@ moment and started again. What fails is recorded, and the rest goes on.
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,18 +18,16 @@ from harness import store as stores
 from harness.alone import require_none
 from harness.board import Board, board
 from harness.engines import Engines
-from harness.execute import known_commit, versions
+from harness.execute import versions
 from harness.executor import start_executor
 from harness.failed import Failed
-from harness.fetch import configs_of
 from harness.fit import require_fit
 from harness.home import home
 from harness.interrupt import Stop, heeded_signals
 from harness.leftovers import remove_leftovers
 from harness.live_status import LiveStatus
-from harness.parallel import require_gpus_here
 from harness.plan import Cell, Plan, make_plan
-from harness.reachable import require_reachable
+from harness.preflight import require_at_hand, require_machines, require_models_allowed
 from harness.remaining import Remaining, model_name, name, remaining
 from harness.schedule import Schedule
 from harness.score import Asked, Scorer, ready_models
@@ -37,11 +35,7 @@ from harness.sizes import parameters, sizes
 from harness.spec import Matrix
 from harness.steps import Step
 from harness.store import Writer, writer
-from harness.text import located
-from harness.world import require_code_allowed
-from maec.errors import InputError
 from maec.folder import require_space
-from maec.hub import local_folder
 
 
 @dataclass
@@ -75,9 +69,8 @@ def run(
     """
     refused = make_plan(matrix, wanted)  # refuse before anything is written, the store included
     _require_space(refused)
-    _require_at_hand(refused)
-    require_reachable(matrix)
-    require_gpus_here(matrix)
+    require_at_hand(refused.missing_steps)
+    require_machines(matrix)
     tasks.fetch(matrix, console)
     outcome = Outcome()
     shared = matrix.executor.artifacts
@@ -99,7 +92,7 @@ def run(
         outcome.failures, outcome.untried = left.failures, len(left.failures)
         if not left.cells:
             return outcome
-        _require_code_allowed(left.steps)
+        require_models_allowed(left.steps)
         _require_fit(plan)
         run_id = _begin(store, matrix)
         status = "interrupted"
@@ -176,7 +169,7 @@ class _Book:
     def reports(self, schedule: Schedule) -> None:
         """Steps in work went on."""
         for step, done, total in schedule.reports():
-            self.shown.training(step, done, total)
+            self.shown.working(step, done, total)
         self.shown.refresh()
 
     def step(self, step: Step, result: dict[str, Any] | Failed) -> None:
@@ -296,17 +289,6 @@ def _require_fit(plan: Plan) -> None:
         require_fit(asked, bases, engine, str(plan.matrix.file))
 
 
-def _require_code_allowed(steps: Sequence[Step]) -> None:
-    """Refuse models with code that is not to be run before weights of any are fetched."""
-    for step in steps:
-        if step.kind == "fetch":
-            try:
-                configs = configs_of(step, known_commit(step.folder))
-            except (InputError, OSError):
-                continue  # out of reach: the step says why, and the rest goes on
-            require_code_allowed(step, configs)
-
-
 def _placements(plan: Plan) -> list[dict[str, Any]]:
     return [
         {
@@ -329,17 +311,3 @@ def _placements(plan: Plan) -> list[dict[str, Any]]:
 def _require_space(plan: Plan) -> None:
     """Refuse a plan whose artifacts do not fit on the disk, as far as their size is known."""
     require_space(home(), sum(filter(None, sizes(plan.missing_steps, parameters(plan)).values())))
-
-
-def _require_at_hand(plan: Plan) -> None:
-    """Where no network may be asked, refuse a plan that needs what is not on this machine."""
-    from huggingface_hub import constants
-
-    if not constants.HF_HUB_OFFLINE:
-        return
-    for step in plan.missing_steps:
-        if step.kind == "fetch" and "model" in step.settings:
-            local_folder("@".join(filter(None, step.settings.values())))
-        for corpus in step.settings.get("corpora", []):
-            if "dataset" in (corpus.get("source") or {}):
-                located(corpus["source"]["dataset"], corpus["source"]["revision"])

@@ -25,8 +25,7 @@ from harness.fit import require_fit
 from harness.identity import digest
 from harness.interrupt import Stop, heeded_signals
 from harness.live import Answer
-from harness.parallel import require_gpus_here
-from harness.reachable import require_reachable
+from harness.preflight import require_at_hand, require_machines, require_models_allowed
 from harness.run import (
     Outcome,
     failed_before,
@@ -83,9 +82,8 @@ def run(
         InputError: a dev question is a test question, or another process writes to the store.
         Interrupted: a signal asked for the end.
     """
-    require_reachable(matrix)
+    require_machines(matrix)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    require_gpus_here(matrix)
     with heeded_signals() as stop, writer() as store:
         _keep_apart(matrix, wanted, store)
         # two entries that make the same models have one sweep between them
@@ -94,9 +92,12 @@ def run(
         if not lanes:
             return Outcome()
         _require_fit(matrix, lanes)
+        starts = [m for lane in lanes for m in lane.sweep.models(lane.sweep.start).values()]
         if shared := matrix.executor.artifacts:
-            starts = (m for lane in lanes for m in lane.sweep.models(lane.sweep.start).values())
             remote.learn((part for model in starts for part in model.walk()), shared)
+        left = missing(part for model in starts for part in stored(model))
+        require_at_hand(left)
+        require_models_allowed(left)
         store.snapshot(now=True)  # a killed call may have left an older one
         failed = {} if retry_failed else failed_before()
         try:

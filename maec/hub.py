@@ -8,15 +8,19 @@ broke off is taken up again.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from maec.checkpoint import COMPANIONS
 from maec.errors import InputError
 
 Source = Path | str
 """Where a model lies: a folder, as a Path, or a hub id, as a str."""
+
+Progress = Callable[[int, int], None]
+"""Is told how much is done and how much there is in all: bytes, for what is fetched here."""
 
 MANIFESTS = ("manifest.json", "maec.json", "pack.json", "mask.json")
 """What says how something was made, in the folder of a model, a merged model, a pack, a mask."""
@@ -52,10 +56,13 @@ def as_source(given: Path | str, folder: Path = Path()) -> Source:
     return path if is_path else str(given)
 
 
-def local_folder(source: Source, patterns: Sequence[str] = FETCHED) -> Path:
+def local_folder(
+    source: Source, patterns: Sequence[str] = FETCHED, progress: Progress | None = None
+) -> Path:
     """The folder of ``source`` on this machine; a hub id is fetched first, where that is needed.
 
-    Weights are fetched as safetensors only, never as pickles.
+    Weights are fetched as safetensors only, never as pickles. ``progress`` is told of the files
+    that were begun; without it huggingface_hub shows its own bars.
 
     Raises:
         InputError: the hub has no such model or revision, does not let this user have it, or
@@ -70,7 +77,11 @@ def local_folder(source: Source, patterns: Sequence[str] = FETCHED) -> Path:
     with one_line_errors(source, "fetched from the hub", hint=f"; {_ALLOWED}"):
         try:
             folder = snapshot_download(
-                repo, revision=revision, allow_patterns=patterns, ignore_patterns=NOT_FETCHED
+                repo,
+                revision=revision,
+                allow_patterns=patterns,
+                ignore_patterns=NOT_FETCHED,
+                tqdm_class=_told(progress) if progress else None,
             )
         except errors.LocalEntryNotFoundError as error:
             why = (
@@ -81,6 +92,25 @@ def local_folder(source: Source, patterns: Sequence[str] = FETCHED) -> Path:
                 f"fetch it where there is a network, or give a folder"
             ) from error
     return Path(folder)
+
+
+def _told(progress: Progress) -> type:
+    """A bar for huggingface_hub that shows nothing, and tells ``progress`` instead."""
+    from huggingface_hub.utils import tqdm
+
+    class Told(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            # of its bars the one that counts bytes as they reach the disk
+            self._counts = kwargs.get("name") == "huggingface_hub.snapshot_download"
+            super().__init__(*args, **{**kwargs, "disable": True})
+
+        def update(self, n: float | None = 1) -> None:
+            if self._counts and n:
+                with self.get_lock():  # files come side by side
+                    self.n += n
+                    progress(int(self.n), int(max(self.total or 0, self.n)))
+
+    return Told
 
 
 def repo_and_revision(source: str) -> tuple[str, str | None]:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import streamlit as st
+from rich.filesize import decimal
 
 from harness import live_status
 from harness.home import home, snapshot_path
@@ -108,14 +109,18 @@ def _estimate(
 
 
 def _doing(status: dict[str, Any]) -> None:
-    """Training steps, and what was said last."""
+    """Steps in work, and what was said last."""
     steps = status["steps"]
     if steps["total"]:
         share = min(steps["done"] / steps["total"], 1.0)
         st.progress(share, text=f"{share:.0%} of the training that was missing is done")
-    for step in status["training"]:
-        text = f"{plain(step['label'])}: step {step['done']:,} of {step['total']:,}"
-        st.progress(step["done"] / max(step["total"], 1), text=text)
+    for step in status["working"]:
+        if step["unit"] == "byte":
+            place = f"{decimal(step['done'])} of {decimal(step['total'])}"
+        else:
+            place = f"step {step['done']:,} of {step['total']:,}"
+        share = step["done"] / max(step["total"], 1)
+        st.progress(share, text=f"{plain(step['label'])}: {place}")
     if status["said"]:
         lines = [f"{entry['kind']:<7} {entry['text']}" for entry in status["said"]]
         st.code(visible("\n".join(lines)), language=None)

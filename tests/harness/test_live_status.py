@@ -49,13 +49,15 @@ def test_the_board_says_the_same_to_the_terminal_and_to_the_file(
         assert first["cells"] == {"done": 0, "total": 6}
         assert (first["matrix"], first["run_id"], first["state"]) == ("nano", "r1", "running")
         assert first["seconds_left"] is None
-        shown.training(LONG, 4, 10)
+        shown.working(LONG, 4, 10)
         at_work = read(tmp_path)
-        assert at_work["training"] == [{"label": "ability [b]math[/b] en", "done": 4, "total": 10}]
+        assert at_work["working"] == [
+            {"label": "ability [b]math[/b] en", "done": 4, "total": 10, "unit": "step"}
+        ]
         assert at_work["steps"]["done"] == 40
         assert at_work["seconds_left"] >= 0
         shown.made(LONG, 1.5)
-        assert read(tmp_path)["training"] == []
+        assert read(tmp_path)["working"] == []
         assert read(tmp_path)["steps"]["done"] == 100
         shown.scored("maec math", 4, 2.0)
         shown.failed("ability weights", "RuntimeError: <script>", step=SHORT)
@@ -85,10 +87,10 @@ def test_only_the_last_lines_are_kept(tmp_path: Path, live: LiveStatus) -> None:
 
 @pytest.mark.parametrize("state", ["done", "failed", "interrupted"])
 def test_a_run_that_ended_says_how(tmp_path: Path, live: LiveStatus, state: str) -> None:
-    live.training("k", "label", 1, 2)
+    live.working("k", "label", 1, 2)
     live.end(state)
     found = read(tmp_path)
-    assert (found["state"], found["training"], found["seconds_left"]) == (state, [], None)
+    assert (found["state"], found["working"], found["seconds_left"]) == (state, [], None)
 
 
 def test_it_is_written_at_most_once_a_second_and_catches_up(

@@ -7,16 +7,18 @@ from pathlib import Path
 import pytest
 
 from harness import fetch as fetching
+from harness import search
 from harness.engine import start
 from harness.execute import execute, merge_options
 from harness.fit import require_fit
 from harness.live import Live
 from harness.plan import make_plan
 from harness.run import run
-from harness.spec import load_matrix
+from harness.spec import Matrix, load_matrix
 from harness.spec_machine import Engine
 from harness.steps import Step
 from harness.streams import tensors
+from harness.sweep import sweeps
 from maec.console import Console
 from maec.errors import InputError
 from tests.harness.models import base_step, random_model
@@ -176,8 +178,13 @@ def test_an_adapter_of_a_base_with_code_is_to_be_named_as_well(
     assert own.ran == set()
 
 
+def swept(matrix: Matrix, console: Console) -> None:
+    search.run(matrix, sweeps(matrix, ["tv"]), 1, console)
+
+
+@pytest.mark.parametrize("work", [run, swept])
 def test_code_on_a_hub_is_refused_before_any_weights_are_fetched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: Callable[[Matrix, Console], None]
 ) -> None:
     own, asked = Own(tmp_path, "own"), []
 
@@ -186,10 +193,10 @@ def test_code_on_a_hub_is_refused_before_any_weights_are_fetched(
         return own.path
 
     monkeypatch.setattr(fetching, "local_folder", local_folder)
-    given = {"languages": {"te": "org/te"}}
-    file = matrix_file(tmp_path, base="org/base", checkpoints=given, methods=["f-cpt-l"])
+    given = {"languages": {"te": "org/te"}, "abilities": {"math": "org/math"}}
+    file = matrix_file(tmp_path, base="org/base", checkpoints=given, methods=["f-cpt-l", "tv"])
     with pytest.raises(InputError, match="add 'org/base' to engine"):
-        run(load_matrix(file), Console(stderr=True))
+        work(load_matrix(file), Console(stderr=True))
     assert asked == [("org/base", ("*.json",))] and own.ran == set()
 
 

@@ -162,7 +162,10 @@ def status_of(run_id: str, **changes: object) -> dict[str, object]:
         "seconds_left": 90.0,
         "steps": {"done": 1.0, "total": 4.0},
         "cells": {"done": 0, "total": 1},
-        "training": [{"label": "f-cpt-a **math**", "done": 30, "total": 120}],
+        "working": [
+            {"label": "f-cpt-a **math**", "done": 30, "total": 120, "unit": "step"},
+            {"label": "fetch org/te", "done": 4_000_000_000, "total": 16e9, "unit": "byte"},
+        ],
         "said": [{"at": 0, "kind": "made", "text": "<b>te</b>"}],
         "pid": os.getpid(),
         "process_started": psutil.Process().create_time(),
@@ -184,6 +187,11 @@ def test_live_shows_what_the_run_itself_says(home: Path, opened: Open, killed: b
     else:
         assert app.metric[-1].value.startswith("1 min ")
         assert any("<b>te</b>" in block.value for block in app.code)
+        bars = [bar.proto.text for bar in app.get("progress")]
+        assert bars[-2:] == [
+            "f-cpt-a \\*\\*math\\*\\*: step 30 of 120",
+            "fetch org/te: 4.0 GB of 16.0 GB",
+        ]
 
 
 def test_live_shows_what_is_done_and_left_and_what_failed(home: Path, opened: Open) -> None:

@@ -28,6 +28,14 @@ except InputError as error:
 assert "torch" not in sys.modules
 """
 
+TOLD = """
+import json, sys
+from maec.hub import local_folder
+told = []
+folder = local_folder(sys.argv[1], progress=lambda *bytes: told.append(bytes))
+print(json.dumps([str(folder), told]))
+"""
+
 Python = Callable[..., subprocess.CompletedProcess[str]]  # see conftest
 
 
@@ -75,6 +83,19 @@ def test_a_model_is_fetched_without_pickles_and_from_then_on_needs_no_network(
     again = python("-c", FETCH, "org/es")
     assert again.stdout == done.stdout
     assert not [path for path in hub.asked[before:] if path.startswith("GET /org")]
+
+
+def test_who_asks_is_told_how_many_bytes_came_and_nothing_is_shown(
+    python: Python, hub: Hub, tmp_path: Path
+) -> None:
+    done = python("-c", TOLD, "org/base", TQDM_POSITION="-1")  # bars even without a terminal
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    folder, told = json.loads(done.stdout)
+    sizes = sum(file.stat().st_size for file in Path(folder).iterdir())
+    assert told[-1] == [sizes, sizes] and len(told) > 3
+    assert told == sorted(told) and all(0 < came <= expected for came, expected in told)
+    shown = python("-c", FETCH, "org/es", TQDM_POSITION="-1")
+    assert "100%" in shown.stderr
 
 
 def test_a_download_that_broke_off_is_taken_up_again(
