@@ -31,7 +31,7 @@ def main(
     minutes: Annotated[float, typer.Option(help="Start nothing new after so long.")] = 120.0,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="A new one.")] = OUT,
 ) -> None:
-    """Exit code 1 if a fault was not survived."""
+    """Exit code 1 if a fault was not survived, or not tried since the time was up."""
     for given, known in ((only, FAMILIES), (engine, ENGINES)):
         if unknown := set(given or ()) - set(known):
             raise typer.BadParameter(f"{unknown.pop()!r}; give one of {', '.join(known)}")
@@ -46,15 +46,17 @@ def main(
         task = bar.add_task("faults", total=campaign.total)
         for trial in campaign.run():
             trials.append(trial)
-            bar.advance(task, max(1, len(trial.faults)))
+            bar.update(task, completed=campaign.total - campaign.untried)
             if trial.problem or trial.skipped:
                 word = "[yellow]skipped[/]" if trial.skipped else "[red]not survived[/]"
                 why = trial.skipped or f"{trial.problem}\n  {trial.again}\n  {trial.log}"
                 console.print(f"{word}  {trial.name} ({trial.engine}): {why}", soft_wrap=True)
-            write(trials, out, seed, campaign.undisturbed)
+            write(trials, out, seed, campaign.undisturbed, campaign.untried)
     console.print(table(trials))
     console.print(f"log and report: {out}", soft_wrap=True)
-    sys.exit(any(trial.problem for trial in trials))
+    if campaign.untried:
+        console.print(f"{campaign.untried} faults were not tried: {minutes:g} minutes are over")
+    sys.exit(campaign.untried > 0 or any(trial.problem for trial in trials))
 
 
 if __name__ == "__main__":

@@ -51,24 +51,30 @@ class Campaign:
         self._scenes: dict[str, Scene] = {}
         self.undisturbed: dict[str, float] = {}
         self.total = self._interruptions + len(self._others)
+        self._done = 0
+
+    @property
+    def untried(self) -> int:
+        """Faults that are not injected yet, and where the time is up never will be."""
+        return self.total - self._done
 
     def run(self) -> Iterator[Trial]:
         """Everything, one after the other, until the time is up."""
-        done = 0
         for number in count():
-            if done >= self._interruptions or time.monotonic() > self._until:
+            if self._done >= self._interruptions or time.monotonic() > self._until:
                 break
-            most = min(FEW, self._interruptions - done)
-            trial = self._chain(number, most)
-            # a chain without a fault was over too soon; it counts as one, so that this ends
-            done += max(1, len(trial.faults))
+            trial = self._chain(number, min(FEW, self._interruptions - self._done))
+            # none, where the run was over too soon: another chain makes up for it
+            self._done += len(trial.faults)
             yield trial
         for number, (family, title) in enumerate(self._others):
             if time.monotonic() > self._until:
                 break
             fault = self._others[family, title]
             again = f"--seed {self._seed + number} --only {family} --name '{title}'"
-            yield self._trial(title, number, again, fault)
+            trial = self._trial(title, number, again, fault)
+            self._done += 1
+            yield trial
 
     def _chain(self, number: int, most: int) -> Trial:
         kinds = self._kinds

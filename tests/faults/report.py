@@ -67,8 +67,10 @@ def table(trials: Sequence[Trial]) -> Table:
     return shown
 
 
-def write(trials: Sequence[Trial], folder: Path, seed: int, undisturbed: dict[str, float]) -> None:
-    """Write report.json and report.md."""
+def write(
+    trials: Sequence[Trial], folder: Path, seed: int, undisturbed: dict[str, float], untried: int
+) -> None:
+    """Write report.json and report.md; ``untried`` faults are still to come, or never will."""
     injected, survived = _totals(trials)
     kinds = {
         kind: {
@@ -83,13 +85,15 @@ def write(trials: Sequence[Trial], folder: Path, seed: int, undisturbed: dict[st
         "undisturbed_seconds": undisturbed,
         "injected": injected,
         "survived": survived,
+        "untried": untried,
         "kinds": kinds,
         "trials": [asdict(trial) for trial in trials],
     }
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     (folder / "report.json").write_text(text, encoding="utf-8")
     lines = [
-        f"{survived} of {injected} faults survived (seed {seed}).",
+        f"{survived} of {injected} faults survived (seed {seed})."
+        + (f" {untried} were not tried." if untried else ""),
         "",
         "| fault | injected | survived | seconds lost |",
         "|---|---|---|---|",
