@@ -188,10 +188,8 @@ def test_live_shows_what_the_run_itself_says(home: Path, opened: Open, killed: b
         assert app.metric[-1].value.startswith("1 min ")
         assert any("<b>te</b>" in block.value for block in app.code)
         bars = [bar.proto.text for bar in app.get("progress")]
-        assert bars[-2:] == [
-            "f-cpt-a \\*\\*math\\*\\*: step 30 of 120",
-            "fetch org/te: 4.0 GB of 16.0 GB",
-        ]
+        assert any(bar.endswith("math\\*\\*: step 30 of 120") for bar in bars)
+        assert any(bar.endswith("te: 4.0 GB of 16.0 GB") for bar in bars)
 
 
 def test_live_shows_what_is_done_and_left_and_what_failed(home: Path, opened: Open) -> None:
