@@ -272,7 +272,7 @@ def test_what_is_said_of_a_base_is_compared_with_the_base(tmp_path: Path, home: 
 @pytest.fixture
 def fetched(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch):
     """fetched(name, base=None): the folder of the model that a hub is to have under that name."""
-    monkeypatch.setattr(fetching, "local_folder", lambda source, *_: tmp_path / source)
+    monkeypatch.setattr(fetching, "local_folder", lambda source, *_, **__: tmp_path / source)
 
     def make(name: str, base: Path | None = None) -> Path:
         inputs = {} if base is None else {"base": base_step(base)}

@@ -172,7 +172,7 @@ def test_an_adapter_of_a_base_with_code_is_to_be_named_as_well(
     base = Step("base", base_step(own.path).settings, path=own.path, named="own", trusted=True)
     settings = {"model": "org/lora", "revision": None}
     step = Step("fetch", settings, {"base": base}, named="org/lora")
-    monkeypatch.setattr(fetching, "local_folder", lambda *_: adapter)
+    monkeypatch.setattr(fetching, "local_folder", lambda *_, **__: adapter)
     with pytest.raises(InputError, match=f"{own.path}.*add 'org/lora' to engine.trust_remote_c"):
         fetching.fetch(step, tmp_path / "out")
     assert own.ran == set()
