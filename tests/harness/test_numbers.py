@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from harness.tasks.numbers import INVALID, answer, numeric_match
@@ -49,8 +49,7 @@ def forms(number: str, language: str) -> list[str]:
     if language == "es":
         # where the comma is decimal, three digits after a lone mark are read as a group
         ambiguous = decimals and len(decimals) == 3 and len(whole) <= 3 and whole != "0"
-        styles = [(".", ","), (" ", ","), ("\u202f", ",")] + ([("", ",")] if not ambiguous else [])
-        styles = [s for s in styles if not (ambiguous and len(whole) <= 3)]
+        styles = [] if ambiguous else [(".", ","), (" ", ","), ("\u202f", ","), ("", ",")]
     written = [
         grouped(whole, group) + (point + decimals if decimals else "") if group
         else whole + (point + decimals if decimals else "")
@@ -154,6 +153,7 @@ def test_a_number_in_any_form_of_its_language_is_found_again(
 ) -> None:
     plain = f"{number.normalize():f}" if number else "0"
     texts = usual(plain, language)
+    assume(texts)  # 31.031 has no form in Spanish that could not be 31031
     for text in texts if data is None else [data.draw(st.sampled_from(texts))]:
         assert Fraction(answer(text, language)) == Fraction(plain), text
         assert numeric_match([plain], [answer(text, language)]) == 1
