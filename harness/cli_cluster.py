@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from harness.cli_options import MatrixFile, PricedGpu, Utilisation
 from maec.errors import InputError
+from maec.progress import Progress
 
 if TYPE_CHECKING:
     from harness.spec import Matrix
@@ -41,7 +41,7 @@ def make_step(matrix: "Matrix", key: str) -> None:
         print(f"{step.folder}: {'made' if made else 'was there already'} ({step.label})")
 
 
-def _tenths() -> Callable[[int, int], None]:
+def _tenths() -> Progress:
     """Progress for a log: a line for every tenth."""
     shown = 0
 

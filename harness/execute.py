@@ -29,7 +29,7 @@ from harness.text import Reading, mixed
 from harness.threads import fitting_threads
 from maec.errors import InputError
 from maec.folder import new_folder
-from maec.hub import Progress
+from maec.progress import Progress
 from maec.provenance import known_corpora
 from maec.settings import TrainSettings
 

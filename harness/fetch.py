@@ -13,7 +13,8 @@ from maec.adapter import is_adapter
 from maec.checkpoint import copy_companions, open_checkpoint, write_tensors
 from maec.compatible import fitted, open_base
 from maec.errors import InputError
-from maec.hub import Progress, hub_id, local_folder
+from maec.hub import hub_id, local_folder
+from maec.progress import Progress
 from maec.reading import read_json
 
 SHAPE = (

@@ -11,7 +11,7 @@ from harness.plan import Plan
 from harness.steps import Step
 from harness.threads import fitting_threads
 from maec.errors import InputError
-from maec.hub import Progress
+from maec.progress import Progress
 
 
 def find(plan: Plan, key: str) -> Step:

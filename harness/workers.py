@@ -4,7 +4,7 @@ On few cores, two runs of one thread each beat one run of two threads.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -14,6 +14,7 @@ from harness.actor import Actor
 from harness.execute import execute
 from harness.failed import tried_again
 from harness.steps import Step
+from maec.progress import Progress
 
 WORKER_MEMORY = 1 << 30
 """Bytes a training process of a small model takes; the number of workers respects it."""
@@ -71,7 +72,7 @@ class _Worker:
     def __init__(self, threads: int) -> None:
         prepare(threads)
 
-    def make(self, step: Step, report: Callable[[int, int], None]) -> dict[str, Any]:
+    def make(self, step: Step, report: Progress) -> dict[str, Any]:
         return execute(step, report)
 
 

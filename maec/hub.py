@@ -8,19 +8,17 @@ broke off is taken up again.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from maec.checkpoint import COMPANIONS
 from maec.errors import InputError
+from maec.progress import Progress
 
 Source = Path | str
 """Where a model lies: a folder, as a Path, or a hub id, as a str."""
-
-Progress = Callable[[int, int], None]
-"""Is told how much is done and how much there is in all: bytes, for what is fetched here."""
 
 MANIFESTS = ("manifest.json", "maec.json", "pack.json", "mask.json")
 """What says how something was made, in the folder of a model, a merged model, a pack, a mask."""
@@ -61,8 +59,8 @@ def local_folder(
 ) -> Path:
     """The folder of ``source`` on this machine; a hub id is fetched first, where that is needed.
 
-    Weights are fetched as safetensors only, never as pickles. ``progress`` is told of the files
-    that were begun; without it huggingface_hub shows its own bars.
+    Weights are fetched as safetensors only, never as pickles. ``progress`` is told bytes, of the
+    files that were begun; without it huggingface_hub shows its own bars.
 
     Raises:
         InputError: the hub has no such model or revision, does not let this user have it, or

@@ -1,6 +1,9 @@
-"""Progress of long passes over tensors: silent for a library, a bar for a terminal."""
+"""Progress of long work: silent for a library, a bar for a terminal."""
 
 from collections.abc import Callable, Collection, Iterable
+
+Progress = Callable[[int, int], None]
+"""Is told how much is done, and how much there is in all."""
 
 Track = Callable[[Collection[str], str], Iterable[str]]
 """Hands on the names it is given, one by one, showing how far the named work has come."""

@@ -46,7 +46,7 @@ def main(
         task = bar.add_task("faults", total=campaign.total)
         for trial in campaign.run():
             trials.append(trial)
-            bar.update(task, completed=campaign.total - campaign.untried)
+            bar.update(task, completed=campaign.done)
             if trial.problem or trial.skipped:
                 word = "[yellow]skipped[/]" if trial.skipped else "[red]not survived[/]"
                 why = trial.skipped or f"{trial.problem}\n  {trial.again}\n  {trial.log}"

@@ -51,21 +51,21 @@ class Campaign:
         self._scenes: dict[str, Scene] = {}
         self.undisturbed: dict[str, float] = {}
         self.total = self._interruptions + len(self._others)
-        self._done = 0
+        self.done = 0
 
     @property
     def untried(self) -> int:
         """Faults that are not injected yet, and where the time is up never will be."""
-        return self.total - self._done
+        return self.total - self.done
 
     def run(self) -> Iterator[Trial]:
         """Everything, one after the other, until the time is up."""
         for number in count():
-            if self._done >= self._interruptions or time.monotonic() > self._until:
+            if self.done >= self._interruptions or time.monotonic() > self._until:
                 break
-            trial = self._chain(number, min(FEW, self._interruptions - self._done))
+            trial = self._chain(number, min(FEW, self._interruptions - self.done))
             # none, where the run was over too soon: another chain makes up for it
-            self._done += len(trial.faults)
+            self.done += len(trial.faults)
             yield trial
         for number, (family, title) in enumerate(self._others):
             if time.monotonic() > self._until:
@@ -73,7 +73,7 @@ class Campaign:
             fault = self._others[family, title]
             again = f"--seed {self._seed + number} --only {family} --name '{title}'"
             trial = self._trial(title, number, again, fault)
-            self._done += 1
+            self.done += 1
             yield trial
 
     def _chain(self, number: int, most: int) -> Trial:
